@@ -1,0 +1,267 @@
+"""CIFAR-10, python version: found or fetched, verified, read (no TensorFlow)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_tf1 import plain_pickle
+from alexnet_tf1.dataset import Dataset, Split
+from alexnet_tf1.download import MAX_FILE_BYTES, DownloadError, fetch, make_folder, unpack
+from alexnet_tf1.errors import UserError
+
+FOLDER: Final = "cifar-10-batches-py"
+ARCHIVE: Final = "cifar-10-python.tar.gz"
+URL: Final = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE_SHA256: Final = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+
+TRAIN_FILES: Final = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST_FILE: Final = "test_batch"
+META_FILE: Final = "batches.meta"
+FILE_MD5: Final = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+CLASS_NAMES: Final = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+IMAGES_PER_FILE = 10_000
+IMAGE_BYTES: Final = 3 * 32 * 32
+
+
+class UnverifiedDataWarning(UserWarning):
+    """The files are sound, but not the published ones."""
+
+
+def find_or_fetch(
+    data_dir: Path | None,
+    *,
+    download: bool = True,
+    progress: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Finds the folder of batches; unpacks or downloads it where it is not there yet.
+
+    Args:
+      data_dir: the folder `cifar-10-batches-py`, its parent, or a folder holding
+        `cifar-10-python.tar.gz`; where nothing is found, it is made and downloaded to. None
+        stands for $CIFAR10_DIR, or else the user's cache folder.
+      download: False raises where it would download.
+      progress: True shows a progress bar while downloading.
+      announce: is given a line for the user before anything that takes time.
+
+    Returns:
+      A folder that holds batch files; `read` finds out whether they are sound.
+
+    Raises:
+      DownloadError: if it is not there and cannot be had.
+      UserError: if data_dir is no folder or not writable, or the archive is damaged.
+    """
+    root = _root(data_dir)
+    if os.path.lexists(root) and not os.path.isdir(root):
+        raise UserError(f"{root} is not a folder; give --data-dir the folder that holds CIFAR-10")
+    for folder in (root, root / FOLDER):
+        if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
+            return folder
+    archive = root / ARCHIVE
+    if not os.path.lexists(archive):
+        if not download:
+            raise UserError(f"{root} holds neither {FOLDER} nor {ARCHIVE}; get {URL}")
+        given = bool(data_dir or os.environ.get("CIFAR10_DIR"))
+        _fetch(archive, given=given, progress=progress, announce=announce)
+    announce(f"unpacking {archive}")
+    unpack(archive, FILE_MD5, root / FOLDER)
+    return root / FOLDER
+
+
+def _root(data_dir: Path | None) -> Path:
+    """The folder to look in."""
+    named = data_dir or os.environ.get("CIFAR10_DIR")
+    if named:
+        return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
+    import pooch  # see download.fetch
+
+    return Path(pooch.os_cache("alexnet-tf1"))
+
+
+def _fetch(archive: Path, *, given: bool, progress: bool, announce: Callable[[str], None]) -> None:
+    """Downloads the archive; leaves no empty folder behind where that fails."""
+    root = archive.parent
+    is_new = not os.path.lexists(root)
+    try:
+        make_folder(root)
+        announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
+        fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
+    except BaseException as error:
+        if is_new:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+        if isinstance(error, UserError) and not given:
+            # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
+            raise DownloadError(str(error)) from error
+        raise
+
+
+def read(folder: Path) -> Dataset:
+    """Reads the data set; warns once where its files are not the published ones.
+
+    One file's bytes are held beside the result, 31 MB; the result is 184 MB of uint8.
+
+    Args:
+      folder: holds `data_batch_1` to `data_batch_5`, `test_batch` and, as a rule, `batches.meta`;
+        without the last the class names are the standard ones, and the set is not verified.
+
+    Returns:
+      The set, train uint8 [50000, 3072] and test uint8 [10000, 3072], in the files' order;
+      verified where every file has its published MD5.
+
+    Raises:
+      UserError: at the first fault, naming the file, the fault and the remedy.
+    """
+    train = _empty_split(len(TRAIN_FILES) * IMAGES_PER_FILE)
+    test = _empty_split(IMAGES_PER_FILE)
+    changed = []
+    for number, name in enumerate(TRAIN_FILES):
+        rows = slice(number * IMAGES_PER_FILE, (number + 1) * IMAGES_PER_FILE)
+        part = Split(train.images[rows], train.labels[rows])
+        if not _read_batch(folder / name, part):
+            changed.append(name)
+    if not _read_batch(folder / TEST_FILE, test):
+        changed.append(TEST_FILE)
+    class_names, is_published = _read_class_names(folder / META_FILE)
+    if not is_published:
+        changed.append(META_FILE)
+    if changed:
+        warnings.warn(unverified(folder), UnverifiedDataWarning, stacklevel=2)
+    return Dataset("cifar10", not changed, train, test, class_names)
+
+
+def unverified(folder: Path) -> str:
+    """The line that a user of other than the published files is told."""
+    return f"{folder} is not the published CIFAR-10 (MD5 differs): used, marked as not verified"
+
+
+def _empty_split(count: int) -> Split:
+    return Split(np.empty((count, IMAGE_BYTES), np.uint8), np.empty(count, np.int64))
+
+
+def _read_batch(path: Path, into: Split) -> bool:
+    """Reads one file into its rows; answers whether it is the published one."""
+    data = _file_bytes(path)
+    batch = _unpickled(path, data)
+    into.images[:] = _images(path, batch)
+    into.labels[:] = _labels(path, batch)
+    return _is_published(path, data)
+
+
+def _is_published(path: Path, data: bytes) -> bool:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest() == FILE_MD5[path.name]
+
+
+def _fault(path: Path, fault: str) -> UserError:
+    return UserError(f"{path} {fault}; unpack {ARCHIVE} again (from {URL})")
+
+
+def _file_bytes(path: Path) -> bytes:
+    """The whole of a regular file of reasonable size."""
+    try:
+        # The size is asked before the first byte is read, and a pipe would wait for ever.
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise _fault(path, "is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise _fault(path, "is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise _fault(path, f"has {status.st_size} bytes, far more than a CIFAR-10 file")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise _fault(path, "is missing") from error
+    except OSError as error:
+        raise _fault(path, f"cannot be read ({error.strerror})") from error
+    if not data:
+        raise _fault(path, "is empty")
+    return data
+
+
+def _unpickled(path: Path, data: bytes) -> dict[str, object]:
+    try:
+        content = plain_pickle.loads(data)
+    except plain_pickle.RefusedNameError as error:
+        raise _fault(path, f"{error}, which no CIFAR-10 file needs: refused, not run") from error
+    except plain_pickle.BadPickleError as error:
+        raise _fault(path, f"is no CIFAR-10 file: {error}") from error
+    if not isinstance(content, dict):
+        raise _fault(path, f"holds a {type(content).__name__}, not a dict")
+    return content
+
+
+def _item(path: Path, content: dict[str, object], key: str) -> object:
+    if key not in content:
+        raise _fault(path, f"has no key '{key}'")
+    return content[key]
+
+
+def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
+    """The images of a batch, uint8 [IMAGES_PER_FILE, 3072], a view of the file's bytes."""
+    stored = _item(path, batch, "data")
+    shape = (IMAGES_PER_FILE, IMAGE_BYTES)
+    if not isinstance(stored, plain_pickle.Array):
+        raise _fault(path, f"has a {type(stored).__name__} for 'data', not an array")
+    if stored.dtype not in ("u1", "|u1"):
+        raise _fault(path, f"has 'data' of dtype {stored.dtype[:20]!r}, not uint8")
+    if stored.shape != shape:
+        raise _fault(path, f"has 'data' of shape {_shape_text(stored.shape)}, not {shape}")
+    if stored.data is None or len(stored.data) != IMAGES_PER_FILE * IMAGE_BYTES:
+        raise _fault(path, f"has 'data' with fewer or more bytes than its shape {shape} says")
+    pixels = np.frombuffer(stored.data, np.uint8)
+    return pixels.reshape(shape, order="F" if stored.order == "F" else "C")
+
+
+def _shape_text(shape: object) -> str:
+    """A shape as Python writes it; the file may have put anything there."""
+    if isinstance(shape, tuple) and len(shape) <= 8 and all(type(n) is int for n in shape):
+        return str(shape)
+    return "unknown"
+
+
+def _labels(path: Path, batch: dict[str, object]) -> list[int]:
+    """The labels of a batch, IMAGES_PER_FILE ints 0..9."""
+    labels = _item(path, batch, "labels")
+    if not isinstance(labels, list):
+        raise _fault(path, f"has a {type(labels).__name__} for 'labels', not a list")
+    if len(labels) != IMAGES_PER_FILE:
+        raise _fault(path, f"has {len(labels)} labels for {IMAGES_PER_FILE} images")
+    for row, label in enumerate(labels):
+        if type(label) is not int:  # bool is an int too, but no label
+            raise _fault(path, f"has a {type(label).__name__} as label {row}, not an int")
+        if not 0 <= label <= 9:
+            raise _fault(path, f"has {label} as label {row}, not 0..9")
+    return labels
+
+
+def _read_class_names(path: Path) -> tuple[tuple[str, ...], bool]:
+    """The ten class names, and whether the file is the published one."""
+    if not os.path.lexists(path):
+        return CLASS_NAMES, False
+    data = _file_bytes(path)
+    names = _item(path, _unpickled(path, data), "label_names")
+    if not isinstance(names, list) or len(names) != len(CLASS_NAMES):
+        raise _fault(path, "has no list of ten 'label_names'")
+    if not all(isinstance(name, str) and name.isprintable() and name for name in names):
+        raise _fault(path, "has a class name that is no text")
+    return tuple(names), _is_published(path, data)

@@ -1,0 +1,10 @@
+"""The one exception a user is meant to see."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input: one line that names the file or option and the remedy.
+
+    The command line prints it as `error: ...` and exits with status 2.
+    """
