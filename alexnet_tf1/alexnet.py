@@ -1,0 +1,145 @@
+"""The network: placeholders -> inference -> loss -> accuracy -> train_op."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import layers
+from alexnet_tf1.layers import Norm, Tensor
+
+UpdateOps = Literal["control", "none"]
+FcBatchNorm = Literal["batch", "ema"]
+
+
+class AlexNet(NamedTuple):
+    """The ends of the graph that a session feeds and fetches.
+
+    Attributes:
+      images: float32 placeholder [N, 3072], pixels / 127.5 - 1, channel-major.
+      labels: int64 placeholder [N], 0..9.
+      is_training: bool placeholder [].
+      logits: float32 [N, 10].
+      probabilities: float32 [N, 10], softmax of the logits.
+      hits: bool [N], whether the largest logit is the label's.
+      loss: float32 [], mean softmax cross-entropy in nats.
+      accuracy: float64 [], mean of hits.
+      global_step: int64 variable [], steps trained.
+      train_op: the op that trains one step.
+      norms: the four batch normalisations in forward order.
+    """
+
+    images: Tensor
+    labels: Tensor
+    is_training: Tensor
+    logits: Tensor
+    probabilities: Tensor
+    hits: Tensor
+    loss: Tensor
+    accuracy: Tensor
+    global_step: Tensor
+    train_op: Tensor
+    norms: tuple[Norm, ...]
+
+
+def build_alexnet(
+    update_ops: UpdateOps = "control",
+    fc_batch_norm: FcBatchNorm = "batch",
+    learning_rate: float = 1e-3,
+) -> AlexNet:
+    """Builds the network, its loss and its training op in the current graph.
+
+    Args:
+      update_ops: "control" trains under a control dependency on UPDATE_OPS; "none" forgets it,
+        which is the mistake this project is about.
+      fc_batch_norm: "batch" is the original, whose fully connected layers normalise with the
+        batch even in inference; "ema" gives them moving averages.
+      learning_rate: of Adam, dimensionless.
+
+    Returns:
+      The tensors and ops to feed and fetch.
+
+    Raises:
+      ValueError: if an option is not one of those above.
+    """
+    _check("update_ops", update_ops, ("control", "none"))
+    _check("fc_batch_norm", fc_batch_norm, ("batch", "ema"))
+    images = tf.placeholder(tf.float32, [None, 3072], name="images")
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    is_training = tf.placeholder(tf.bool, [], name="is_training")
+
+    logits = inference(images, is_training, fc_batch_norm)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    hits = tf.equal(tf.argmax(logits, 1), labels, name="hits")
+    accuracy = tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy")
+
+    global_step = tf.train.get_or_create_global_step()
+    optimizer = tf.train.AdamOptimizer(learning_rate)
+    if update_ops == "control":
+        # The author's lesson. minimize() runs the gradients and nothing else: unless the update
+        # ops come before it here, the moving averages that inference reads stay where they began.
+        with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+            train_op = optimizer.minimize(loss, global_step, name="train_op")
+    else:
+        train_op = optimizer.minimize(loss, global_step, name="train_op")
+
+    return AlexNet(
+        images=images,
+        labels=labels,
+        is_training=is_training,
+        logits=logits,
+        probabilities=tf.nn.softmax(logits, name="probabilities"),
+        hits=hits,
+        loss=loss,
+        accuracy=accuracy,
+        global_step=global_step,
+        train_op=train_op,
+        norms=layers.norms(tf.get_default_graph()),
+    )
+
+
+def inference(images: Tensor, is_training: Tensor | bool, fc_batch_norm: FcBatchNorm) -> Tensor:
+    """From pixels to logits.
+
+    Args:
+      images: float32 [N, 3072], channel-major.
+      is_training: bool [] tensor, or a Python bool, which builds the one branch only.
+      fc_batch_norm: see build_alexnet.
+
+    Returns:
+      float32 [N, 10].
+    """
+    x = tf.reshape(images, [-1, 3, 32, 32])
+    x = tf.transpose(x, [0, 2, 3, 1])  # [N, 32, 32, 3]
+
+    x = layers.conv2d(x, 48, 3, activation=tf.nn.relu, name="conv1")
+    x = tf.nn.local_response_normalization(
+        x, depth_radius=4, bias=1.0, alpha=0.001 / 9.0, beta=0.75, name="norm1"
+    )
+    x = layers.max_pooling2d(x, 2, 2, name="pool1")  # [N, 16, 16, 48]
+
+    x = layers.conv2d(x, 96, 3, name="conv2")
+    x = layers.batch_normalization(x, is_training, name="batch_normalization")
+    x = tf.nn.relu(x)
+    x = layers.max_pooling2d(x, 2, 2, name="pool2")  # [N, 8, 8, 96]
+
+    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, name="conv3")
+    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, name="conv4")
+    # A quirk of the original, kept: conv5 is rectified before its normalisation and after it.
+    x = layers.conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
+    x = layers.batch_normalization(x, is_training, name="batch_normalization_1")
+    x = tf.nn.relu(x)
+    x = layers.max_pooling2d(x, 2, 2, name="pool5")  # [N, 4, 4, 96]
+
+    x = layers.flatten(x, name="flatten")  # [N, 1536]
+    for dense, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
+        x = layers.dense(x, 1024, name=dense)
+        x = layers.batch_normal(x, is_training, statistics=fc_batch_norm, name=norm)
+        x = tf.nn.relu(x)  # [N, 1024]
+    return layers.dense(x, 10, name="dense_2")
+
+
+def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{option}={value!r} is not one of {', '.join(map(repr, allowed))}")

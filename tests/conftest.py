@@ -1,0 +1,66 @@
+"""What several test files share."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the tests compare bits on the CPU
+
+STEPS, BATCH = 60, 20
+LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the oracle builds
+    "conv2d": ([5, 8, 8, 6], [5, 8, 8, 7], [[3, 3, 6, 7], [7]]),
+    "dense": ([5, 13], [5, 11], [[13, 11], [11]]),
+    "max_pooling2d": ([5, 9, 9, 6], [5, 4, 4, 6], []),
+    "flatten": ([5, 4, 4, 6], [5, 96], []),
+    "batch_normalization": ([5, 8, 8, 6], [5, 8, 8, 6], [[6], [6]]),
+}
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory):
+    """Inputs and weights for both sides of the comparison with the real tf.layers."""
+    import tensorflow.compat.v1 as tf
+
+    from alexnet_tf1 import build_alexnet
+
+    random = np.random.RandomState(0)
+    arrays = {}
+    for name, (inputs, outputs, weights) in LAYER_SHAPES.items():
+        arrays[f"layers/{name}/inputs"] = random.normal(0.3, 2, inputs).astype(np.float32)
+        arrays[f"layers/{name}/cotangent"] = random.normal(size=outputs).astype(np.float32)
+        for number, shape in enumerate(weights):
+            value = random.normal(0.5, 1, shape).astype(np.float32)
+            arrays[f"layers/{name}/weights/{number}"] = value
+    arrays["pixels"] = random.randint(0, 256, [STEPS, BATCH, 3072]).astype(np.uint8)
+    arrays["labels"] = random.randint(0, 10, [STEPS, BATCH])
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(7)
+        build_alexnet()
+        session.run(tf.global_variables_initializer())
+        for number, variable in enumerate(tf.trainable_variables()):
+            arrays[f"weights/{number}"] = session.run(variable)
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def oracle(given, tmp_path_factory):
+    """What the real tf.compat.v1.layers make of `given`."""
+    if importlib.util.find_spec("tf_keras") is None:
+        pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
+    folder = tmp_path_factory.mktemp("oracle")
+    np.savez(folder / "given.npz", **given)
+    script = Path(__file__).with_name("oracle.py")
+    subprocess.run(
+        [sys.executable, script, folder / "given.npz", folder / "found.npz"],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return dict(np.load(folder / "found.npz"))
