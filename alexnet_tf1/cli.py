@@ -1,0 +1,311 @@
+"""The command line: argparse, and one call a command. TensorFlow is imported in the call only."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO, get_args, get_origin, get_type_hints
+
+import alexnet_tf1
+from alexnet_tf1 import report
+from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.errors import UserError
+
+DONE, FAULTS, BAD_INPUT = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: the arguments after the program's name; None for those of this process.
+
+    Returns:
+      The exit status: 0 done, 1 faults were found, 2 bad usage or bad input (one line on
+      standard error), 128 + N stopped by signal N.
+    """
+    arguments = vars(_parser().parse_args(argv))
+    command: Callable[..., int] = arguments.pop("command")
+    warnings.showwarning = _show_warning
+    try:
+        return command(**arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _train(**settings: Any) -> int:
+    config = TrainConfig(**settings)
+    _import_tensorflow()
+    from alexnet_tf1.train import train
+
+    stopped_by = train(config)["stopped_by"]
+    return DONE if stopped_by is None else 128 + int(stopped_by)
+
+
+def _evaluate(run: str, as_json: bool, **settings: Any) -> int:
+    _import_tensorflow()
+    from alexnet_tf1.evaluate import evaluate
+
+    found = evaluate(run, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
+    return DONE
+
+
+def _diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
+    _import_tensorflow()
+    from alexnet_tf1.gap import diagnose
+
+    found = diagnose(run, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
+    return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
+
+
+def _audit(
+    graph: str, as_json: bool, train_op: list[str] | None, logits: str | None, is_training: Any
+) -> int:
+    _import_tensorflow()
+    from alexnet_tf1.batchnorm.audit import audit_file
+
+    found = audit_file(graph, train_op, logits, is_training).to_json(graph)
+    print(json.dumps(found, indent=2) if as_json else report.faults(graph, found))
+    return FAULTS if found["faults"] else DONE
+
+
+def _doctor(checkpoint: str, as_json: bool) -> int:
+    _import_tensorflow()
+    from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+
+    found = examine_checkpoint(checkpoint).to_json()
+    print(json.dumps(found, indent=2) if as_json else report.faults(found["checkpoint"], found))
+    return FAULTS if found["faults"] else DONE
+
+
+def _recalibrate(run: str, **settings: Any) -> int:
+    _import_tensorflow()
+    from alexnet_tf1.gap import recalibrate
+
+    print(report.recalibration(recalibrate(run, **settings)))
+    return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line, as all of this program's are."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="alexnet-tf1",
+        description="A TF1-graph AlexNet for CIFAR-10, and tools for batch-normalisation faults.",
+    )
+    parser.add_argument("--version", action="version", version=alexnet_tf1.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_diagnose(commands)
+    _add_audit(commands)
+    _add_doctor(commands)
+    _add_recalibrate(commands)
+    return parser
+
+
+_TRAIN_HELP = {
+    "dataset": "auto: CIFAR-10 if it is there or can be downloaded, else the synthetic set",
+    "data_dir": "folder of CIFAR-10 (default: $CIFAR10_DIR, else a per-user cache folder)",
+    "steps": "training steps",
+    "batch_size": "images a step",
+    "learning_rate": "of Adam",
+    "seed": "fixes data order and initial weights",
+    "update_ops": "control: train under a control dependency on UPDATE_OPS; none: forget it",
+    "fc_batch_norm": "batch: the original, whose fully connected layers normalise with the test "
+    "batch; ema: moving averages in inference",
+    "log_every": "steps between [Train] lines",
+    "test_every": "steps between [Test] lines",
+    "test_batches": "test batches in a [Test] line",
+    "checkpoint_every": "steps between checkpoints",
+    "keep": "newest checkpoints kept",
+    "run_dir": "folder for the run (default: a new one under runs/)",
+}
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train the network", description="Trains.")
+    parser.set_defaults(command=_train)
+    hints = get_type_hints(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        hint = hints[field.name]
+        choices = get_args(hint) if get_origin(hint) is get_origin(hints["dataset"]) else None
+        default = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(
+            option(field.name),
+            default=field.default,
+            type=hint if hint in (int, float) else str,
+            choices=choices,
+            metavar=None if choices else _METAVARS.get(field.name, "N"),
+            help=_TRAIN_HELP[field.name] + default,
+        )
+
+
+_METAVARS = {"data_dir": "DIR", "run_dir": "DIR", "learning_rate": "RATE"}
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="accuracy over the whole test set",
+        description="Tests every image exactly once, in inference and in batch-statistics mode.",
+    )
+    parser.set_defaults(command=_evaluate)
+    _add_run(parser)
+    parser.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="images a batch (default: the run's)"
+    )
+    parser.add_argument("--fc-batch-norm", choices=("batch", "ema"), help="default: the run's")
+    _add_json(parser)
+
+
+def _add_diagnose(commands: Any) -> None:
+    parser = commands.add_parser(
+        "diagnose",
+        help="measure the training-vs-inference gap",
+        description="Measures accuracy on the same test images by statistics mode, test batch "
+        "size and order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
+    )
+    parser.set_defaults(command=_diagnose)
+    _add_run(parser)
+    parser.add_argument(
+        "--images", type=_positive, default=2_000, metavar="N", help="test images (default: 2000)"
+    )
+    parser.add_argument(
+        "--fail-gap",
+        type=float,
+        metavar="POINTS",
+        help="exit with status 1 if batch-statistics accuracy is more than this many percentage "
+        "points above inference accuracy",
+    )
+    _add_json(parser)
+
+
+def _add_audit(commands: Any) -> None:
+    parser = commands.add_parser(
+        "audit",
+        help="check any TF1 graph for batch-normalisation faults",
+        description="Checks a graph without running it: are its moving averages updated by "
+        "training and read by inference? Exit status 1 if not.",
+    )
+    parser.set_defaults(command=_audit)
+    parser.add_argument("graph", metavar="GRAPH", help="a .meta file or a SavedModel")
+    parser.add_argument(
+        "--train-op", action="append", metavar="NAME", help="training op; may be given again"
+    )
+    parser.add_argument("--logits", metavar="NAME", help="what inference computes")
+    parser.add_argument(
+        "--is-training",
+        type=_switch,
+        metavar="NAME",
+        help="the training switch; True or False for a graph built with a constant",
+    )
+    _add_json(parser)
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="check any TF1 checkpoint's moving statistics",
+        description="Looks for moving statistics that were never updated or never saved; needs "
+        "no graph. Exit status 1 if there are any.",
+    )
+    parser.set_defaults(command=_doctor)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a prefix, file or folder")
+    _add_json(parser)
+
+
+def _add_recalibrate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "recalibrate",
+        help="re-estimate population statistics (Precise-BN)",
+        description="Estimates the normalisations' statistics from training images into a new "
+        "checkpoint, from then on the run's newest. Weights are untouched; the others stay.",
+    )
+    parser.set_defaults(command=_recalibrate)
+    _add_run(parser)
+    parser.add_argument(
+        "--images",
+        type=_positive,
+        default=5_000,
+        metavar="N",
+        help="training images to estimate from (default: 5000)",
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--checkpoint", metavar="STEP|PREFIX", help="which checkpoint (default: the newest)"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of CIFAR-10 (default: the run's)")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON only")
+
+
+def _switch(text: str) -> str | bool:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow with its start-up chatter kept off the console.
+
+    TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
+    write while they are loaded, so those go to a file. If the import fails, they are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    console = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            chatter.seek(0)
+            os.write(console, chatter.read())
+            raise
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too small; use at least 1")
+    return value
+
+
+_positive.__name__ = "whole number"  # what argparse calls it in "invalid ... value"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Prints a warning as one plain line, without the place in the code."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,113 @@
+"""The settings of a training run: one frozen, validated dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from alexnet_tf1.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What `train` is asked to do; each field is the option of the same name.
+
+    Attributes:
+      dataset: "auto" takes CIFAR-10 where it is or can be had, else the synthetic set.
+      data_dir: folder of CIFAR-10; None for $CIFAR10_DIR, else a per-user cache folder.
+      steps: training steps.
+      batch_size: images a step.
+      learning_rate: of Adam, dimensionless.
+      seed: fixes data order and initial weights, 0 to 2**31 - 1.
+      update_ops: "control" trains under a control dependency on UPDATE_OPS, "none" forgets it.
+      fc_batch_norm: "batch", the original's fully connected normalisation; "ema", with moving
+        averages in inference.
+      log_every: steps between [Train] lines.
+      test_every: steps between [Test] lines.
+      test_batches: test batches of batch_size in a [Test] line.
+      checkpoint_every: steps between checkpoints.
+      keep: newest checkpoints kept.
+      run_dir: folder for the run; None for a new one under runs/.
+
+    Raises:
+      UserError: if a value is not one the option allows.
+    """
+
+    dataset: Literal["auto", "cifar10", "synthetic"] = "auto"
+    data_dir: str | None = None
+    steps: int = 10_000
+    batch_size: int = 20
+    learning_rate: float = 1e-3
+    seed: int = 0
+    update_ops: Literal["control", "none"] = "control"
+    fc_batch_norm: Literal["batch", "ema"] = "batch"
+    log_every: int = 500
+    test_every: int = 5_000
+    test_batches: int = 100
+    checkpoint_every: int = 1_000
+    keep: int = 3
+    run_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), hints[field.name])
+        for name in ("steps", "batch_size", "log_every", "test_every", "test_batches"):
+            _check_at_least(name, getattr(self, name), 1)
+        for name in ("checkpoint_every", "keep"):
+            _check_at_least(name, getattr(self, name), 1)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UserError(
+                f"--learning-rate {self.learning_rate} is not a positive number; try 1e-3"
+            )
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed {self.seed} is not in 0 to {2**31 - 1}")
+
+    @classmethod
+    def from_json(cls, values: Any, source: str) -> TrainConfig:
+        """Rebuilds the settings that `dataclasses.asdict` gave.
+
+        A setting that is not there is one that the writing version did not have: its default.
+
+        Args:
+          values: what was read from JSON.
+          source: file to name in an error.
+
+        Returns:
+          The settings.
+
+        Raises:
+          UserError: if `values` is not an object of this version's settings.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or not names.issuperset(values):
+            raise UserError(
+                f"{source} does not hold the settings of a run of this version; "
+                "name a folder that `train` wrote"
+            )
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+
+
+def option(name: str) -> str:
+    """Spells a field as its command-line option: batch_size -> --batch-size."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            allowed = ", ".join(get_args(hint))
+            raise UserError(f"{option(name)} {value!r} is not one of {allowed}")
+        return
+    allowed_types = {int: (int,), float: (int, float)}.get(hint, (str, type(None)))
+    if not isinstance(value, allowed_types) or isinstance(value, bool):
+        raise UserError(f"{option(name)} {value!r} is not of the type it takes; see --help")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{option(name)} {value} is too small; use at least {least}")

@@ -1,0 +1,168 @@
+"""Accuracy over a split, every image exactly once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import batches, dataset, runs
+from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
+from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.dataset import Dataset, Split
+from alexnet_tf1.errors import UserError
+
+
+class Accuracies(NamedTuple):
+    """A model's accuracy on a split, in both modes of normalisation.
+
+    Attributes:
+      inference: fraction right with is_training False.
+      batch_statistics: fraction right with is_training True: every normalisation uses the
+        moments of the test batch. Nothing is trained.
+    """
+
+    inference: float
+    batch_statistics: float
+
+    @property
+    def gap_points(self) -> float:
+        """Batch statistics minus inference, in percentage points."""
+        return 100 * (self.batch_statistics - self.inference)
+
+
+def hits(
+    session: Any, net: AlexNet, split: Split, batch_size: int, *, is_training: bool = False
+) -> npt.NDArray[np.bool_]:
+    """Classifies every image of a split once.
+
+    Args:
+      session: with the weights.
+      net: the network in its graph.
+      split: images and labels.
+      batch_size: images a batch; the last batch holds what is left.
+      is_training: False for inference, True for batch statistics.
+
+    Returns:
+      bool [N], whether each image was classified as its label.
+    """
+    found = [
+        session.run(
+            net.hits, {net.images: images, net.labels: labels, net.is_training: is_training}
+        )
+        for images, labels in batches.in_order(split, batch_size)
+    ]
+    return np.concatenate(found)
+
+
+def accuracies(session: Any, net: AlexNet, split: Split, batch_size: int) -> Accuracies:
+    """Measures the accuracy over a split in both modes; arguments as for `hits`."""
+    inference = hits(session, net, split, batch_size, is_training=False)
+    with_batch = hits(session, net, split, batch_size, is_training=True)
+    return Accuracies(float(inference.mean()), float(with_batch.mean()))
+
+
+def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
+    """Restores what the forward pass reads, and all else that the checkpoint has.
+
+    A checkpoint of either `fc_batch_norm` fits a graph of the other: they differ only in what
+    their moving averages need while training, and that may be missing here.
+
+    Args:
+      session: of the network's graph.
+      net: the network.
+      checkpoint: prefix of its files.
+
+    Raises:
+      UserError: if the checkpoint is damaged or of another network.
+    """
+    remedy = "name a checkpoint that `train` wrote"
+    try:
+        saved = Checkpoint(checkpoint).variables  # looks before TensorFlow's reader does
+        shapes = {name: list(variable.shape) for name, variable in saved.items()}
+        present = [v for v in tf.global_variables() if v.op.name in shapes]
+        averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
+        for variable in [*tf.trainable_variables(), *averages]:
+            if shapes.get(variable.op.name) != variable.shape.as_list():
+                raise UserError(
+                    f"{checkpoint} is of another network: {variable.op.name} is "
+                    f"{shapes.get(variable.op.name, 'missing')}, not {variable.shape}; {remedy}"
+                )
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(present).restore(session, checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{checkpoint} cannot be read ({reason}); {remedy}") from None
+
+
+def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
+    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
+    folder = data_dir or run.config.data_dir
+    return dataset.load(
+        run.config.dataset,
+        Path(folder) if folder else None,
+        announce=lambda line: print(line, file=sys.stderr),
+    )
+
+
+def evaluate(
+    run_dir: str,
+    *,
+    batch_size: int | None = None,
+    fc_batch_norm: FcBatchNorm | None = None,
+    checkpoint: str | None = None,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Measures a run's accuracy over the whole test set, every image exactly once.
+
+    Args:
+      run_dir: the run folder.
+      batch_size: images a batch, at least 1; None for the run's.
+      fc_batch_norm: statistics of the fully connected layers; None for the run's.
+      checkpoint: a checkpoint's prefix or step; None for the newest.
+      data_dir: folder of CIFAR-10; None for the run's.
+
+    Returns:
+      A JSON-ready dict: checkpoint, dataset, batch_size, fc_batch_norm, test_accuracy_full,
+      batch_statistics_accuracy_full, gap_points.
+
+    Raises:
+      UserError: if the run, checkpoint or data cannot be used.
+    """
+    run = runs.open_run(run_dir)
+    config = dataclasses.replace(
+        run.config,
+        batch_size=batch_size or run.config.batch_size,
+        fc_batch_norm=fc_batch_norm or run.config.fc_batch_norm,
+    )
+    path = run.checkpoint(checkpoint)
+    data = load_data(run, data_dir)
+    with tf.Graph().as_default(), tf.Session() as session:
+        net = build_alexnet(config.update_ops, config.fc_batch_norm)
+        restore(session, net, path)
+        measured = accuracies(session, net, data.test, config.batch_size)
+    return {
+        "run": run_dir,
+        "checkpoint": path,
+        "dataset": describe(data),
+        "batch_size": config.batch_size,
+        "fc_batch_norm": config.fc_batch_norm,
+        "test_accuracy_full": measured.inference,
+        "batch_statistics_accuracy_full": measured.batch_statistics,
+        "gap_points": measured.gap_points,
+    }
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """The data set as results name it: name, verified, and how many images."""
+    return {
+        "name": data.name,
+        "verified": data.verified,
+        "train_images": len(data.train.labels),
+        "test_images": len(data.test.labels),
+    }

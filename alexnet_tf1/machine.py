@@ -1,0 +1,48 @@
+"""What a run ran on: device, memory, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import numpy as np
+
+import alexnet_tf1
+
+
+def device() -> str:
+    """Names what TensorFlow trains on: the first GPU, or the CPU and its cores."""
+    import tensorflow
+
+    gpus = tensorflow.config.list_physical_devices("GPU")
+    if gpus:
+        details = tensorflow.config.experimental.get_device_details(gpus[0])
+        return f"GPU, {details.get('device_name', gpus[0].name)}"
+    return f"CPU, {os.cpu_count()} cores"
+
+
+def peak_rss_mb() -> float | None:
+    """The largest resident memory of this process so far, in MB (10**6 bytes).
+
+    Returns:
+      The figure; None where the system does not tell (Windows).
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes; kibibytes
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide a run's bits."""
+    import tensorflow
+
+    return {
+        "alexnet_tf1": alexnet_tf1.__version__,
+        "tensorflow": tensorflow.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

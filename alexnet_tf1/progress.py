@@ -1,0 +1,39 @@
+"""A live progress bar on a terminal; nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.1f} steps/s")
+
+
+@contextmanager
+def bar(total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
+    """Shows a bar with rate and time left while it is entered; what is printed goes above it.
+
+    Args:
+      total: steps in all.
+      start: steps already done.
+
+    Yields:
+      A function to call with the number of steps done.
+    """
+    columns = (MofNCompleteColumn(), BarColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
+        task = progress.add_task("train", total=total, completed=start)
+        yield lambda done: progress.update(task, completed=done)

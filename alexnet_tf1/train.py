@@ -1,0 +1,239 @@
+"""The session loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import dataset, evaluate, machine, plots, progress, runs
+from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1.batches import Batches
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.signals import StopRequest
+
+
+class Outcome(NamedTuple):
+    """How the loop ended.
+
+    Attributes:
+      steps: steps trained.
+      loss: of the last step, in nats, before its update.
+      wall_s: seconds from the first step to the last, tests and checkpoints included.
+      stopped_by: the signal that ended it early, or None.
+    """
+
+    steps: int
+    loss: float
+    wall_s: float
+    stopped_by: int | None
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Trains the network and writes a run folder.
+
+    Args:
+      config: the settings.
+
+    Returns:
+      What result.json holds. When a signal stopped the run, `stopped_by` is its number and the
+      final accuracies are None.
+
+    Raises:
+      UserError: if the data or the run folder cannot be used, or the loss is not finite.
+    """
+    run = runs.create(config)
+    try:
+        data = dataset.load(
+            config.dataset,
+            Path(config.data_dir) if config.data_dir else None,
+            announce=print,
+            progress=sys.stderr.isatty(),
+        )
+        config = _fit(config, data)
+    except BaseException:
+        runs.discard(run)
+        raise
+    run = runs.Run(run.folder, dataclasses.replace(config, dataset=data.name))
+    runs.save_config(run)
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(config.seed)
+        net = build_alexnet(config.update_ops, config.fc_batch_norm, config.learning_rate)
+        initialise = tf.global_variables_initializer()
+        saver = tf.train.Saver(max_to_keep=config.keep, save_relative_paths=True)
+        graph.finalize()
+        with tf.Session(config=session_config()) as session, StopRequest() as stop:
+            session.run(initialise)
+            _introduce(run, data, net)
+            with tf.summary.FileWriter(str(run.folder), graph) as writer:
+                outcome = _loop(run, data, net, session, saver, writer, stop)
+            accuracies = None
+            if outcome.stopped_by is None:
+                print("Testing every image in both modes ...")
+                accuracies = _final_test(config, data, net, session)
+    result = _result(run, data, outcome, accuracies)
+    run.write_result(result)
+    plots.curves(run.metrics(), result, run.folder / "curves.png")
+    _conclude(run, result)
+    return result
+
+
+def session_config() -> Any:
+    """The session's settings: GPU memory grows as needed; all else is TensorFlow's choice."""
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    return config
+
+
+def _loop(
+    run: runs.Run,
+    data: Dataset,
+    net: AlexNet,
+    session: Any,
+    saver: Any,
+    writer: Any,
+    stop: StopRequest,
+) -> Outcome:
+    """The original's loop: a batch, a session.run, and now and then a line, a test, a save."""
+    config = run.config
+    batches = Batches(data.train, config.seed)
+    started = logged = time.perf_counter()
+    with progress.bar(config.steps) as advance:
+        for step in range(1, config.steps + 1):
+            images, labels = batches.next_batch(config.batch_size)
+            loss, accuracy, _ = session.run(
+                [net.loss, net.accuracy, net.train_op],
+                {net.images: images, net.labels: labels, net.is_training: True},
+            )
+            if not np.isfinite(loss):
+                raise UserError(
+                    f"the loss is {loss} at step {step}; lower --learning-rate "
+                    f"{config.learning_rate} ({run.folder} keeps what was logged)"
+                )
+            last = step == config.steps or stop.received is not None
+            if step % config.log_every == 0:
+                now = time.perf_counter()
+                rate = config.log_every * config.batch_size / (now - logged)
+                logged = now
+                print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{_of(data)}")
+                _record(run, writer, step, loss=float(loss), accuracy=accuracy, images_per_s=rate)
+            if step % config.test_every == 0 and stop.received is None:
+                tested = first_batches(data, config)
+                found = evaluate.hits(session, net, tested, config.batch_size).mean()
+                print(f"[Test] Step: {step}, acc:{found:.5f}{_of(data)}")
+                _record(run, writer, step, test_accuracy=float(found))
+            if step % config.checkpoint_every == 0 or last:
+                saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
+            advance(step)
+            if last:
+                break
+    wall_s = time.perf_counter() - started
+    return Outcome(step, float(loss), wall_s, stop.received)
+
+
+def first_batches(data: Dataset, config: TrainConfig) -> dataset.Split:
+    """The test images of a [Test] line: the first test_batches batches of the test set."""
+    images = config.test_batches * config.batch_size
+    return dataset.Split(data.test.images[:images], data.test.labels[:images])
+
+
+def _fit(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """Checks batch sizes against the data before anything is built; says what it changes."""
+    available = len(data.test.labels) // config.batch_size
+    if config.batch_size > len(data.train.labels) or available == 0:
+        most = min(len(data.train.labels), len(data.test.labels))
+        raise UserError(
+            f"--batch-size {config.batch_size} is larger than the data set {data.name}; "
+            f"use at most {most}"
+        )
+    if config.test_batches > available:
+        print(
+            f"--test-batches: {available} instead of {config.test_batches}, all that the "
+            f"{len(data.test.labels):,} test images make in batches of {config.batch_size}"
+        )
+        return dataclasses.replace(config, test_batches=available)
+    return config
+
+
+def _final_test(config: TrainConfig, data: Dataset, net: AlexNet, session: Any) -> dict[str, float]:
+    """Every test image once in each mode; the original's own figure is among them."""
+    inference = evaluate.hits(session, net, data.test, config.batch_size)
+    batch = evaluate.hits(session, net, data.test, config.batch_size, is_training=True)
+    first = len(first_batches(data, config).labels)
+    return {
+        "test_accuracy": float(inference[:first].mean()),
+        "test_accuracy_full": float(inference.mean()),
+        "batch_statistics_accuracy_full": float(batch.mean()),
+        "gap_points": float(100 * (batch.mean() - inference.mean())),
+    }
+
+
+def _result(
+    run: runs.Run, data: Dataset, outcome: Outcome, accuracies: dict[str, float] | None
+) -> dict[str, Any]:
+    untested = dict.fromkeys(
+        ("test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points")
+    )
+    return {
+        "dataset": evaluate.describe(data),
+        "config": dataclasses.asdict(run.config),
+        "steps": outcome.steps,
+        "final_loss": outcome.loss,
+        **(accuracies or untested),
+        "wall_s": outcome.wall_s,
+        "steps_per_s": outcome.steps / outcome.wall_s,
+        "peak_rss_mb": machine.peak_rss_mb(),
+        "device": machine.device(),
+        "versions": machine.versions(),
+        "stopped_by": outcome.stopped_by,
+    }
+
+
+def _record(run: runs.Run, writer: Any, step: int, **values: float) -> None:
+    """One line of metrics.jsonl and the same values for TensorBoard."""
+    run.log(step=step, **values)
+    summary = tf.Summary()
+    for name, value in values.items():
+        summary.value.add(tag=name, simple_value=value)
+    writer.add_summary(summary, step)
+
+
+def _introduce(run: runs.Run, data: Dataset, net: AlexNet) -> None:
+    """One line each, before the first step: data set, device, parameters, where it goes."""
+    origin = "" if data.verified or data.name == "synthetic" else ", not the published files"
+    print(
+        f"data set: {data.name}{origin}, {len(data.train.labels):,} training and "
+        f"{len(data.test.labels):,} test images"
+    )
+    print(f"device: {machine.device()}")
+    variables = net.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+    parameters = sum(variable.shape.num_elements() for variable in variables)
+    print(f"parameters: {parameters:,} trainable in {len(variables)} variables")
+    print(f"run folder: {run.folder}")
+
+
+def _conclude(run: runs.Run, result: dict[str, Any]) -> None:
+    """What came out, after the last step."""
+    if result["stopped_by"] is not None:
+        print(f"Stopped after step {result['steps']}; saved in {run.folder}")
+        return
+    data = result["dataset"]
+    print(
+        f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
+        f"{100 * result['test_accuracy_full']:.2f}% in inference, "
+        f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
+        f"(gap {result['gap_points']:+.2f} points)"
+    )
+    print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
+
+
+def _of(data: Dataset) -> str:
+    """Names a stand-in in every line that quotes an accuracy; the original's lines are bare."""
+    return "" if data.name == "cifar10" else f" ({data.name})"

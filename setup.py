@@ -1,0 +1,46 @@
+"""Sole owner of the package's metadata; pyproject.toml holds tool settings only."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "alexnet_tf1/__init__.py").read_text())
+
+TEST = [
+    "pytest>=7.4",  # runs the tests
+    "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
+]
+
+setup(
+    name="alexnet-tf1",
+    version=VERSION.group(1),
+    description="A faithful TF1-graph AlexNet for CIFAR-10 on today's TensorFlow, and tools that "
+    "prove a graph's moving averages are updated and read",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["alexnet_tf1", "alexnet_tf1.batchnorm"],
+    package_data={"alexnet_tf1": ["py.typed"]},
+    install_requires=[
+        "tensorflow>=2.16,<3",  # the graph, the session, the checkpoints
+        "numpy",  # the data, and what a session feeds and fetches
+        "pooch>=1.8",  # downloads the data set: resumable names, hash check, time-outs
+        "requests",  # whose errors a failed download gives; already there with pooch
+        "tqdm",  # pooch's progress bar
+        "rich",  # the training bar; already there with Keras
+        "matplotlib>=3.6",  # curves.png and the other pictures
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.16,<3"],  # TensorFlow with its CUDA libraries
+        "test": TEST,
+        "dev": [*TEST, "ruff", "mypy", "types-requests"],  # what .ci/run checks besides the tests
+    },
+    entry_points={"console_scripts": ["alexnet-tf1 = alexnet_tf1.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
