@@ -1,0 +1,264 @@
+"""Find, check and open the files of anybody's checkpoint, without a graph.
+
+TensorFlow's native reader trusts an index whose checksums are right: a file of another kind, or
+one made by a stranger, ends the whole process in a CHECK. So the index of a V2 checkpoint (an
+SSTable of BundleEntryProto) is read and validated here first, and only then opened natively.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import tensor_bundle_pb2
+from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
+
+from alexnet_tf1.batchnorm import sstable
+from alexnet_tf1.errors import UserError
+
+_PART = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$")
+_MAX_RANK = 254  # of a tensorflow::TensorShape
+_TAKE_ANOTHER = "copy it again or give another checkpoint"
+_NO_CHECKPOINT = "give a checkpoint's prefix, its .index file or its folder"
+
+
+class Variable(NamedTuple):
+    """What the index says of one variable: its dtype (a tf.DType) and its static shape."""
+
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+class Checkpoint:
+    """One checkpoint, opened for reading; nothing of its tensors is read until asked for.
+
+    Attributes:
+      prefix: what `tf.train.Saver.restore` takes.
+      variables: by name, in the order of the names.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Opens the checkpoint that `path` stands for, see `resolve`.
+
+        Raises:
+          UserError: if there is none, or it is damaged or cannot be read.
+        """
+        self.prefix = resolve(path)
+        index = Path(f"{self.prefix}.index")
+        if index.is_file() and re.search(r"[\[\\]", self.prefix):
+            raise UserError(
+                f"{self.prefix}: TensorFlow takes [ and \\ in a path for a pattern, here and in "
+                "Saver.restore; rename the folder or the file"
+            )
+        try:
+            declared = _validated_index(index) if index.is_file() else None
+            if declared is None:
+                sstable.check_magic(Path(self.prefix))
+            self._reader = _native(tf.train.NewCheckpointReader, self.prefix, declared is None)
+            self.variables = declared if declared is not None else self._variables_of_v1()
+        except OSError as error:
+            raise UserError(f"{self.prefix}: {error.strerror or error}: {error.filename}") from None
+        except sstable.DamagedError as error:
+            raise UserError(
+                f"{self.prefix}: not a checkpoint, or damaged: {error}; {_TAKE_ANOTHER}"
+            ) from None
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """Reads one variable.
+
+        Raises:
+          UserError: if its bytes do not match their checksum.
+        """
+        try:
+            return np.asarray(_native(self._reader.get_tensor, name))
+        except sstable.DamagedError as error:
+            raise UserError(
+                f"{self.prefix}: damaged, {name} cannot be read: {error}; {_TAKE_ANOTHER}"
+            ) from None
+
+    def _variables_of_v1(self) -> dict[str, Variable]:
+        dtypes = _native(self._reader.get_variable_to_dtype_map)
+        shapes = _native(self._reader.get_variable_to_shape_map)
+        return {name: Variable(dtypes[name], tuple(shapes[name])) for name in sorted(shapes)}
+
+
+def resolve(path: str | os.PathLike[str]) -> str:
+    """Finds the prefix of the checkpoint that `path` stands for.
+
+    Args:
+      path: a prefix; a checkpoint's .index, .meta or .data-00000-of-00001 file; a `checkpoint`
+        state file; a folder with a state file (its newest checkpoint), a SavedModel, or a run
+        folder with `checkpoints/`.
+
+    Returns:
+      The prefix, as `tf.train.Saver.restore` takes it; its files are there.
+
+    Raises:
+      UserError: if it stands for no checkpoint.
+    """
+    given = os.fspath(path)
+    if os.path.isdir(given):
+        return _newest_in(given)
+    if os.path.basename(given) in ("checkpoint", "saved_model.pb") and os.path.isfile(given):
+        return _newest_in(os.path.dirname(given) or ".")
+    prefix = _PART.sub("", given)
+    if os.path.isfile(f"{prefix}.index") or (prefix == given and os.path.isfile(given)):
+        return prefix  # V2; or V1, a single file
+    if os.path.exists(given):
+        raise UserError(f"{given}: {prefix}.index is missing beside it; {_NO_CHECKPOINT}")
+    raise UserError(f"{given}: no such checkpoint; {_NO_CHECKPOINT}")
+
+
+def _newest_in(folder: str) -> str:
+    """The newest checkpoint of a folder, by its state file or as the only one in it."""
+    for place in (folder, os.path.join(folder, "checkpoints")):
+        if os.path.isfile(os.path.join(place, "checkpoint")):
+            return _by_state_file(place)
+    saved_model = os.path.join(folder, "variables", "variables")
+    if os.path.isfile(f"{saved_model}.index"):
+        return saved_model
+    try:
+        found = sorted(name for name in os.listdir(folder) if name.endswith(".index"))
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from None
+    if len(found) == 1:
+        return os.path.join(folder, found[0].removesuffix(".index"))
+    what = f"{len(found)} checkpoints and no `checkpoint` file" if found else "no checkpoint in it"
+    raise UserError(f"{folder}: {what}; {_NO_CHECKPOINT}")
+
+
+def _by_state_file(folder: str) -> str:
+    """The checkpoint that a folder's `checkpoint` file calls the newest.
+
+    The file may hold the absolute path the folder had when it was written. A folder that was
+    moved or copied is meant to answer for itself: what lies in it comes first.
+    """
+    state_file = os.path.join(folder, "checkpoint")
+    try:
+        text = Path(state_file).read_text(encoding="utf-8")
+        newest = text_format.Parse(text, CheckpointState()).model_checkpoint_path
+    except OSError as error:
+        raise UserError(f"{state_file}: {error.strerror}") from None
+    except (text_format.ParseError, UnicodeDecodeError):
+        newest = ""
+    if not newest:
+        raise UserError(f"{state_file}: names no checkpoint; give a checkpoint's prefix")
+    inside = os.path.join(folder, re.split(r"[/\\]", newest)[-1])
+    for prefix in (inside, os.path.join(folder, newest)):
+        if os.path.isfile(f"{prefix}.index") or os.path.isfile(prefix):
+            return prefix
+    raise UserError(
+        f"{state_file}: its newest checkpoint {newest} is not there; give another one's prefix"
+    )
+
+
+def _native(call: Any, argument: str | None = None, is_pattern: bool = False) -> Any:
+    """Calls TensorFlow's reader; whatever it raises becomes `sstable.DamagedError`.
+
+    It raises nearly everything: OpError, IndexError, UnicodeDecodeError, TypeError, RuntimeError.
+    """
+    if argument is not None and is_pattern:  # of a V1 checkpoint it takes a file pattern
+        argument = re.sub(r"([\[\]*?\\])", r"\\\1", argument)
+    try:
+        return call() if argument is None else call(argument)
+    except (tf.errors.OpError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        text = str(getattr(error, "message", error)).split("\n", 1)[0]
+        raise sstable.DamagedError(text) from None
+
+
+def _validated_index(path: Path) -> dict[str, Variable]:
+    """Reads a V2 index and checks every entry against the data files' sizes.
+
+    Raises:
+      sstable.DamagedError: if the native reader must not see this file.
+      OSError: if the index or a data file cannot be opened.
+    """
+    header = tensor_bundle_pb2.BundleHeaderProto()
+    variables, sizes = {}, []
+    for position, (key, value) in enumerate(sstable.entries(path)):
+        if position == 0:
+            if key != b"":
+                raise sstable.DamagedError("its index has no header")
+            _parse(header, value)
+            sizes = _shard_sizes(path, header.num_shards)
+            continue
+        entry = tensor_bundle_pb2.BundleEntryProto()
+        _parse(entry, value)
+        variable = _validated_entry(entry, sizes)
+        # A partitioned variable has an entry of its own, and one for each slice under a key
+        # that begins with a zero byte.
+        if not key.startswith(b"\0"):
+            try:
+                variables[key.decode()] = variable
+            except UnicodeDecodeError:
+                raise sstable.DamagedError("its index holds a name that is not text") from None
+    if not sizes:
+        raise sstable.DamagedError("its index is empty")
+    return variables
+
+
+def _shard_sizes(index: Path, count: int) -> list[int]:
+    """Opens each data file, so that a missing or locked one is named here, and measures it."""
+    if not 1 <= count <= 100_000:
+        raise sstable.DamagedError(f"its index speaks of {count} data files")
+    sizes = []
+    for shard in range(count):
+        name = f"{index.name.removesuffix('.index')}.data-{shard:05d}-of-{count:05d}"
+        with (index.parent / name).open("rb") as file:
+            sizes.append(os.fstat(file.fileno()).st_size)
+    return sizes
+
+
+def _validated_entry(entry: Any, sizes: list[int]) -> Variable:
+    try:
+        dtype = tf.as_dtype(entry.dtype)
+        known = dtype == dtype.base_dtype  # nobody saves a reference
+    except TypeError:
+        known = False
+    if not known:
+        raise sstable.DamagedError(f"its index holds an unknown dtype, {entry.dtype}")
+    shape = tuple(dim.size for dim in entry.shape.dim)
+    elements = math.prod(shape)
+    if entry.shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
+        raise sstable.DamagedError(f"its index holds an impossible shape, {shape}")
+    if entry.slices:  # the bytes are in the slices' own entries
+        fits = elements * max(dtype.size, 1) <= sum(sizes)
+        if not fits or not all(_lies_in(piece, shape) for piece in entry.slices):
+            raise sstable.DamagedError(f"its index cuts {dtype.name} {shape} into wrong slices")
+        return Variable(dtype, shape)
+    if not 0 <= entry.shard_id < len(sizes) or min(entry.offset, entry.size) < 0:
+        raise sstable.DamagedError("its index points outside its data files")
+    if entry.offset + entry.size > sizes[entry.shard_id]:
+        raise sstable.DamagedError(
+            f"data file {entry.shard_id} is truncated: {sizes[entry.shard_id]} bytes, at least "
+            f"{entry.offset + entry.size} expected"
+        )
+    is_text = dtype in (tf.string, tf.resource, tf.variant)  # of no fixed size
+    if elements > entry.size if is_text else elements * dtype.size != entry.size:
+        raise sstable.DamagedError(f"its index gives {entry.size} bytes for {dtype.name} {shape}")
+    return Variable(dtype, shape)
+
+
+def _lies_in(piece: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a slice lies in a shape; an extent without a length is the whole dimension."""
+    return len(piece.extent) == len(shape) and all(
+        0 <= extent.start <= extent.start + extent.length <= size
+        and extent.length >= 0
+        and (extent.HasField("length") or extent.start == 0)
+        for extent, size in zip(piece.extent, shape, strict=True)
+    )
+
+
+def _parse(message: Any, value: bytes) -> None:
+    try:
+        message.ParseFromString(value)
+    except DecodeError:
+        raise sstable.DamagedError("its index is not one of a checkpoint") from None
