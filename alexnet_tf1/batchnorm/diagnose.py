@@ -1,0 +1,154 @@
+"""The training-vs-inference gap, measured: a model in order gives one number everywhere.
+
+Works on any classifier given as functions from images to hits; knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+Hits = npt.NDArray[np.bool_]
+Classify = Callable[[Rows], Hits]
+Order = Literal["stored", "sorted"]
+
+BATCH_SIZES = (1, 2, 5, 20, 100, 1000)
+
+
+class Cell(NamedTuple):
+    """One measured accuracy.
+
+    Attributes:
+      mode: statistics that normalised, e.g. "inference".
+      order: "stored", or "sorted" by class, so that a batch holds one or two classes.
+      batch_size: images tested together.
+      accuracy: fraction right.
+    """
+
+    mode: str
+    order: Order
+    batch_size: int
+    accuracy: float
+
+
+def sweep(
+    modes: Mapping[str, Classify],
+    labels: npt.NDArray[np.int64],
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> list[Cell]:
+    """Measures the accuracy on the same images by mode, test batch size and order.
+
+    Args:
+      modes: by name, a function that classifies the images of the given rows as one batch and
+        returns whether each was right.
+      labels: int64 [N], the classes to sort by.
+      batch_sizes: images tested together; one larger than N is measured as N.
+
+    Returns:
+      A cell for each mode, order and batch size.
+    """
+    orders: dict[Order, Rows] = {
+        "stored": np.arange(len(labels)),
+        "sorted": np.argsort(labels, kind="stable"),
+    }
+    sizes = sorted({min(size, len(labels)) for size in batch_sizes})
+    cells: list[Cell] = []
+    for mode, classify in modes.items():
+        for size in sizes:
+            for order, rows in orders.items():
+                if order == "sorted" and size == 1:  # no company, so no order
+                    accuracy = cells[-1].accuracy
+                else:
+                    accuracy = float(classify_all(classify, rows, size).mean())
+                cells.append(Cell(mode, order, size, accuracy))
+    return cells
+
+
+def classify_all(classify: Classify, rows: Rows, batch_size: int) -> Hits:
+    """Classifies rows in batches; the last batch holds what is left."""
+    starts = range(0, len(rows), batch_size)
+    return np.concatenate([classify(rows[start : start + batch_size]) for start in starts])
+
+
+def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order) -> float:
+    """Looks one accuracy of a sweep up.
+
+    Raises:
+      KeyError: if it was not measured.
+    """
+    for cell in cells:
+        if (cell.mode, cell.batch_size, cell.order) == (mode, batch_size, order):
+            return cell.accuracy
+    raise KeyError((mode, batch_size, order))
+
+
+class SideEffects(NamedTuple):
+    """What evaluating did besides answering.
+
+    Attributes:
+      repeatable: whether a second evaluation gave the same answer for every image.
+      changed_variables: names of the variables that the two evaluations changed.
+    """
+
+    repeatable: bool
+    changed_variables: list[str]
+
+
+def side_effects(
+    session: Any, variables: Sequence[Any], classify: Classify, rows: Rows, batch_size: int
+) -> SideEffects:
+    """Evaluates twice and compares answers and variables.
+
+    Args:
+      session: with the weights.
+      variables: those to watch.
+      classify: as in `sweep`, in inference mode.
+      rows: the images.
+      batch_size: images tested together.
+
+    Returns:
+      What differed.
+    """
+    before = session.run(list(variables))
+    first = classify_all(classify, rows, batch_size)
+    second = classify_all(classify, rows, batch_size)
+    after = session.run(list(variables))
+    changed = [
+        variable.op.name
+        for variable, old, new in zip(variables, before, after, strict=True)
+        if not np.array_equal(old, new, equal_nan=True)
+    ]
+    return SideEffects(bool((first == second).all()), changed)
+
+
+class Distance(NamedTuple):
+    """How far a layer's moving averages are from the population's statistics.
+
+    Attributes:
+      mean: median over channels of |moving mean - mean| in standard deviations.
+      variance: median over channels of the larger of moving variance / variance and its
+        inverse; 1 is exact.
+    """
+
+    mean: float
+    variance: float
+
+
+def distance(
+    moving_mean: npt.NDArray[Any],
+    moving_variance: npt.NDArray[Any],
+    mean: npt.NDArray[Any],
+    variance: npt.NDArray[Any],
+    epsilon: float = 1e-3,
+) -> Distance:
+    """Compares moving averages with population statistics, each [C]; epsilon as the layer's."""
+    deviation = np.sqrt(variance + epsilon)
+    ratio = (moving_variance + epsilon) / (variance + epsilon)
+    return Distance(
+        float(np.median(np.abs(moving_mean - mean) / deviation)),
+        float(np.median(np.maximum(ratio, 1 / ratio))),
+    )

@@ -1,0 +1,150 @@
+"""Population statistics re-estimated from training data (Precise-BN).
+
+A forgotten update never hurt the weights: they were trained on batch statistics. What inference
+lacks are the population's statistics under those weights, and they can be measured afterwards
+(Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", arXiv 2105.07576, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+
+Feed = dict[Any, Any]
+
+
+class Layer(Protocol):
+    """A batch normalisation whose statistics can be replaced.
+
+    Attributes:
+      name: as people call it.
+      inputs: float tensor [N, ..., C] that it normalises.
+      moving_mean: variable [C] that inference subtracts.
+      moving_variance: variable [C] that inference divides by.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def inputs(self) -> Any: ...  # noqa: D102
+    @property
+    def moving_mean(self) -> Any: ...  # noqa: D102
+    @property
+    def moving_variance(self) -> Any: ...  # noqa: D102
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of each channel over a population.
+
+    Attributes:
+      mean: float64 [C].
+      variance: float64 [C], of the whole population (not divided by N - 1).
+    """
+
+    mean: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+
+
+class Recalibration:
+    """Re-estimates the statistics of a graph's batch normalisations.
+
+    Build it before the graph is finalised: it adds the ops that measure and assign.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        """Adds the ops for `layers`, given in forward order, to their graph."""
+        self._layers = tuple(layers)
+        self._moments = [
+            tf.nn.moments(layer.inputs, list(range(layer.inputs.shape.rank - 1)))
+            for layer in self._layers
+        ]
+        self._values = [
+            (tf.placeholder(tf.float32, v.shape), tf.placeholder(tf.float32, v.shape))
+            for v in (layer.moving_mean for layer in self._layers)
+        ]
+        self._assigns = [
+            [tf.assign(layer.moving_mean, mean), tf.assign(layer.moving_variance, variance)]
+            for layer, (mean, variance) in zip(self._layers, self._values, strict=True)
+        ]
+
+    def in_one_pass(self, session: Any, training_feeds: Iterable[Feed]) -> dict[str, Statistics]:
+        """Estimates and assigns all layers from the same batches, in batch-statistics mode.
+
+        Each layer sees its inputs as it saw them in training: normalised with the batch.
+
+        Args:
+          session: with the weights.
+          training_feeds: what to feed for each batch, with the switch set to training.
+
+        Returns:
+          The statistics by layer name.
+        """
+        found = [_Population() for _ in self._layers]
+        for feed in training_feeds:
+            for population, moments in zip(found, session.run(self._moments, feed), strict=True):
+                population.add(*moments)
+        statistics = {
+            layer.name: population.statistics()
+            for layer, population in zip(self._layers, found, strict=True)
+        }
+        self.assign(session, statistics)
+        return statistics
+
+    def layer_by_layer(
+        self, session: Any, inference_feeds: Callable[[], Iterable[Feed]]
+    ) -> dict[str, Statistics]:
+        """Estimates and assigns one layer after the other, in inference mode.
+
+        Each layer sees its inputs as inference shows them: normalised by the layers before it
+        with their new statistics. One pass over the batches a layer.
+
+        Args:
+          session: with the weights.
+          inference_feeds: called once a layer; what to feed for each batch, with the switch set
+            to inference.
+
+        Returns:
+          The statistics by layer name.
+        """
+        statistics = {}
+        for layer, moments in zip(self._layers, self._moments, strict=True):
+            population = _Population()
+            for feed in inference_feeds():
+                population.add(*session.run(moments, feed))
+            statistics[layer.name] = population.statistics()
+            self.assign(session, {layer.name: statistics[layer.name]})
+        return statistics
+
+    def assign(self, session: Any, statistics: Mapping[str, Statistics]) -> None:
+        """Makes inference use these statistics, by layer name; other layers keep theirs."""
+        for layer, values, assigns in zip(self._layers, self._values, self._assigns, strict=True):
+            if layer.name in statistics:
+                session.run(assigns, dict(zip(values, statistics[layer.name], strict=True)))
+
+
+class _Population:
+    """Adds up the moments of batches of equal size.
+
+    var(X) = mean(var + mean^2) - mean(mean)^2: the mean of the batches' variances alone would
+    leave out how the batches' means differ, and with small batches that is much.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._mean: Any = 0.0
+        self._square: Any = 0.0
+
+    def add(self, mean: npt.NDArray[np.float32], variance: npt.NDArray[np.float32]) -> None:
+        wide = mean.astype(np.float64)
+        self._batches += 1
+        self._mean = self._mean + wide
+        self._square = self._square + variance + wide**2
+
+    def statistics(self) -> Statistics:
+        mean = self._mean / self._batches
+        # Rounding may leave a channel that never varies a hair below zero.
+        return Statistics(mean, np.maximum(self._square / self._batches - mean**2, 0.0))
