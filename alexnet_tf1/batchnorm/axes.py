@@ -1,0 +1,118 @@
+"""Constant integers, ranks and the batch axis, as far as the graph alone tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import constants
+from .flatten import Node, Tensor
+from .folding import Folding, is_fused
+from .passing import PASSED, passed_inputs
+
+_ITEM_OF_LIST = frozenset({"TensorListGetItem", "TensorArrayReadV3", "TensorArrayReadV2"})
+_IMAGES = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg"})
+_NESTED = 8
+_STEPS = 64
+
+
+class Axes:
+    """Answers on a graph nothing is folded in.
+
+    Attributes:
+      tainted: which nodes depend on data; of two operands it is these that count.
+    """
+
+    def __init__(self, plain: Folding, tainted: bytearray) -> None:
+        self.plain = plain
+        self.nodes = plain.nodes
+        self.tainted = tainted
+
+    def integers(self, tensor: Tensor, depth: int = 0) -> list[int] | None:
+        """A short constant vector of integers, or None; `depth` bounds the search."""
+        if depth > _NESTED:
+            return None
+        node = self.nodes[self.plain.resolve(tensor)[0]]
+        if node.op == "Const":
+            value = node.attr("value")
+            return None if value is None else constants.vector(value.tensor)
+        if node.op in ("Pack", "ConcatV2"):
+            parts = node.inputs if node.op == "Pack" else node.inputs[:-1]
+            found = [self.integers(t, depth + 1) for t in parts[:_NESTED]]
+            return None if None in found else [v for part in found if part for v in part]
+        if node.op in ("Reshape", "ExpandDims", "Cast") and node.inputs:
+            return self.integers(node.inputs[0], depth + 1)
+        return None
+
+    def rank(self, tensor: Tensor) -> int | None:
+        """The tensor's rank, from recorded shapes or from what made it; None if unknown."""
+        for _ in range(_STEPS):
+            node = self.nodes[tensor[0]]
+            recorded = None if node.op in ("_Ret", "_Loop") else node.attr("_output_shapes")
+            if node.op != "_Arg" and recorded is not None:
+                shapes = recorded.list.shape
+                if tensor[1] < len(shapes) and not shapes[tensor[1]].unknown_rank:
+                    return len(shapes[tensor[1]].dim)
+            if node.op in ("Conv2D", "MaxPool", "AvgPool", "DepthwiseConv2dNative") or is_fused(
+                node.op
+            ):
+                return 4
+            if node.op == "MatMul":
+                return 2
+            shape = node.attr("shape") if node.op.startswith("Placeholder") else None
+            if shape is not None and not shape.shape.unknown_rank and shape.shape.dim:
+                return len(shape.shape.dim)
+            if node.op == "Reshape" and len(node.inputs) > 1:
+                return self._reshape_rank(node)
+            if node.op not in PASSED or not node.inputs or node.op in ("Pack", "StridedSlice"):
+                return None
+            # Of two operands of an elementwise operation, the larger one has the rank.
+            big = [t for t in node.inputs if self.tainted[t[0]]] or node.inputs
+            tensor = big[0]
+        return None
+
+    def _reshape_rank(self, node: Node) -> int | None:
+        shape = self.nodes[self.plain.resolve(node.inputs[1])[0]]
+        if shape.op == "Pack":
+            return len(shape.inputs)
+        found = self.integers(node.inputs[1])
+        return None if found is None else len(found)
+
+    def batch_axis(self, tensor: Tensor, rank: int | None, axes: Iterable[int]) -> int | None:
+        """Which axis counts the examples; None where none does."""
+        moves: list[list[int]] = []
+        axis: int | None = 0
+        for _ in range(_STEPS):
+            node = self.nodes[tensor[0]]
+            if node.op == "Transpose" and len(node.inputs) == 2:
+                permutation = self.integers(node.inputs[1])
+                if permutation is None:
+                    break
+                moves.append(permutation)
+            elif node.op in ("Reshape", "ExpandDims") and len(node.inputs) == 2:
+                if self._leads_with_one(node):
+                    return None  # a batch of one made on purpose: layer or instance norm
+                break
+            elif node.op in _ITEM_OF_LIST or node.op in _IMAGES:
+                # One element of a mapped batch of images: axis 0 is the height.
+                if rank == 3 and set(axes) == {0, 1}:
+                    return None
+                break
+            elif node.op not in PASSED or not node.inputs:
+                break
+            big = [t for t in passed_inputs(node, self.plain, tensor) if self.tainted[t[0]]]
+            if not big:
+                break
+            tensor = big[0]
+        for permutation in reversed(moves):
+            axis = permutation.index(axis) if axis in permutation else None
+        return axis
+
+    def _leads_with_one(self, node: Node) -> bool:
+        if node.op == "ExpandDims":
+            return self.integers(node.inputs[1]) == [0]
+        shape = self.nodes[self.plain.resolve(node.inputs[1])[0]]
+        if shape.op in ("Pack", "ConcatV2") and shape.inputs:
+            found = self.integers(shape.inputs[0])
+        else:
+            found = self.integers(node.inputs[1])
+        return bool(found) and found is not None and found[0] == 1

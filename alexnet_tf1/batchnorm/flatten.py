@@ -1,0 +1,381 @@
+"""One flat table of nodes: every function call is replaced by the body it calls.
+
+A call becomes four kinds of pseudo-nodes, all named after it: `_Frame` (its body
+runs only if this is live), `_Arg` (a parameter, standing for the caller's tensor),
+`_Ret` (an output) and `_Call` (running the call, with all that its body writes).
+A while loop adds `_Loop`, the merge of a loop variable's first and next values.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from tensorflow.python.framework import op_def_registry
+
+Tensor = tuple[int, int]  # (node id, output index)
+
+# A graph from a stranger may call functions within functions without end.
+MAX_NODES = 400_000
+MAX_DEPTH = 48
+
+_CALL_ATTRS = {
+    "PartitionedCall": "f",
+    "StatefulPartitionedCall": "f",
+    "TPUPartitionedCall": "f",
+    "RemoteCall": "f",
+    "BatchFunction": "f",
+    "XlaLaunch": "function",
+}
+_IF = {"If", "StatelessIf"}
+_WHILE = {"While", "StatelessWhile"}
+_CASE = {"Case", "StatelessCase"}
+
+
+class Node:
+    """One node of the flat table.
+
+    Attributes:
+      id: its position in the table.
+      name: its path, e.g. "cond/then/batchnorm/Rsqrt" for a node inside a branch.
+      op: the operation, or one of the pseudo-operations of this module.
+      definition: its NodeDef (for a pseudo-node, that of the call it belongs to).
+      inputs: data inputs.
+      controls: ids of the nodes that run before it.
+      place: where it stands in the graph: its own id, or that of the outermost call.
+      want: for `_Frame`, the value of its input 0 that makes its body run, or None.
+    """
+
+    __slots__ = ("controls", "definition", "id", "inputs", "name", "op", "place", "want")
+
+    def __init__(self, node_id: int, name: str, op: str, definition: Any) -> None:
+        self.id = node_id
+        self.place = node_id
+        self.name = name
+        self.op = op
+        self.definition = definition
+        self.inputs: list[Tensor] = []
+        self.controls: list[int] = []
+        self.want: bool | int | None = None
+
+    def attr(self, key: str) -> Any:
+        """The attribute's AttrValue, or None (indexing a proto map would add the key)."""
+        return self.definition.attr.get(key)
+
+
+class _Call:
+    """A call while it waits to be expanded."""
+
+    __slots__ = ("callees", "node", "path", "rets", "stack")
+
+    def __init__(self, node: Node, rets: list[int], path: str) -> None:
+        self.node = node  # the `_Call` node; its inputs are the caller's
+        self.rets = rets
+        self.path = path
+        self.callees: list[tuple[str, str, bool | int | None]] = []  # label, function, want
+        self.stack: tuple[str, ...] = ()
+
+
+class FlatGraph:
+    """The whole graph as one table, functions inlined.
+
+    Attributes:
+      nodes: the table.
+      top: what a name at the graph's top level stands for: a node id, or the ids of
+        a call's outputs and of the call itself.
+      truncated: names of calls left unexpanded because of recursion or size.
+    """
+
+    def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
+        self.nodes: list[Node] = []
+        self.truncated: list[str] = []
+        self._library = {f.signature.name: f for f in graph_def.library.function}
+        self._op_defs = op_defs or {}
+        self._outputs: dict[str, list[tuple[str, str, str]]] = {}
+        self._queue: deque[_Call] = deque()
+        self.top: dict[str, int | _Call] = self._scope("", graph_def.node, {}, None, ())
+        while self._queue:
+            self._expand(self._queue.popleft())
+        self._cut_invariant_loops()
+        self.consumers: list[list[Tensor]] = self._consumers()
+
+    # ---- names -------------------------------------------------------------------
+
+    def top_tensor(self, name: str, output: int) -> Tensor | None:
+        """The flat tensor behind a top-level name, or None if there is no such node."""
+        entry = self.top.get(name)
+        return None if entry is None else _output(entry, output)
+
+    def run_nodes(self, name: str) -> list[int]:
+        """Ids of the nodes that running this top-level operation runs."""
+        entry = self.top[name]
+        if isinstance(entry, int):
+            return [entry]
+        return [entry.node.id, *entry.rets]
+
+    # ---- building ----------------------------------------------------------------
+
+    def _add(self, name: str, op: str, definition: Any) -> Node:
+        node = Node(len(self.nodes), name, op, definition)
+        self.nodes.append(node)
+        return node
+
+    def _scope(
+        self,
+        path: str,
+        definitions: Iterable[Any],
+        names: dict[str, int | _Call],
+        frame: int | None,
+        stack: tuple[str, ...],
+    ) -> dict[str, int | _Call]:
+        """Adds one graph's or one body's nodes and resolves their inputs."""
+        fresh: list[tuple[Node, Any]] = []
+        for definition in definitions:
+            name = path + definition.name
+            callees = self._callees(definition)
+            if callees and not self._may_expand(name, callees, stack):
+                callees = []
+            if callees:
+                call = self._new_call(name, definition, callees, stack)
+                names[definition.name] = call
+                fresh.append((call.node, definition))
+                self._queue.append(call)
+            else:
+                node = self._add(name, definition.op, definition)
+                names[definition.name] = node.id
+                fresh.append((node, definition))
+        for node, definition in fresh:
+            self._resolve(node, definition, names)
+            if frame is not None:
+                node.controls.append(frame)
+        return names
+
+    def _may_expand(
+        self, name: str, callees: list[tuple[str, str, bool | int | None]], stack: tuple[str, ...]
+    ) -> bool:
+        size = sum(len(self._library[function].node_def) for _, function, _ in callees)
+        fits = len(stack) < MAX_DEPTH and len(self.nodes) + size < MAX_NODES
+        if fits and not any(function in stack for _, function, _ in callees):
+            return True
+        self.truncated.append(name)
+        return False
+
+    def _callees(self, definition: Any) -> list[tuple[str, str, bool | int | None]]:
+        """(label, function, want) of each function that the node calls once per run."""
+        op, attributes = definition.op, definition.attr
+        found: list[tuple[str, str, bool | int | None]] = []
+        if op in self._library:
+            found = [("", op, None)]
+        elif op in _CALL_ATTRS and _CALL_ATTRS[op] in attributes:
+            found = [("", attributes[_CALL_ATTRS[op]].func.name, None)]
+        elif op in _IF:
+            found = [
+                ("then", attributes["then_branch"].func.name, True),
+                ("else", attributes["else_branch"].func.name, False),
+            ]
+        elif op in _WHILE:
+            found = [
+                ("cond", attributes["cond"].func.name, None),
+                ("body", attributes["body"].func.name, None),
+            ]
+        elif op in _CASE:
+            branches = attributes["branches"].list.func
+            found = [(f"case_{k}", func.name, k) for k, func in enumerate(branches)]
+        return found if all(function in self._library for _, function, _ in found) else []
+
+    def _new_call(
+        self,
+        name: str,
+        definition: Any,
+        callees: list[tuple[str, str, bool | int | None]],
+        stack: tuple[str, ...],
+    ) -> _Call:
+        node = self._add(name, "_Call", definition)
+        signature = self._library[callees[-1][1]].signature
+        rets = [self._add(name, "_Ret", definition).id for _ in signature.output_arg]
+        for ret in rets:
+            self.nodes[ret].controls.append(node.id)
+        call = _Call(node, rets, name)
+        call.callees = callees
+        call.stack = stack
+        return call
+
+    def _resolve(self, node: Node, definition: Any, names: dict[str, int | _Call]) -> None:
+        """Turns the NodeDef's input strings into flat tensors; unknown names are dropped."""
+        for text in definition.input:
+            if text.startswith("^"):
+                entry = names.get(text[1:])
+                if entry is not None:
+                    node.controls.append(entry if isinstance(entry, int) else entry.node.id)
+                continue
+            tensor = self._tensor(text, names)
+            if tensor is not None:
+                node.inputs.append(tensor)
+
+    def _tensor(self, text: str, names: dict[str, int | _Call]) -> Tensor | None:
+        """Resolves "node", "node:0" or, in a function's body, "node:output_name:0"."""
+        parts = text.split(":")
+        entry = names.get(parts[0])
+        if entry is None:
+            return None
+        if len(parts) == 3:
+            return _output(entry, self._output_index(entry, parts[1], int(parts[2])))
+        return _output(entry, int(parts[1]) if len(parts) == 2 else 0)
+
+    def _output_index(self, entry: int | _Call, name: str, offset: int) -> int:
+        """Flat index of an output that a function's body names by its OpDef."""
+        if isinstance(entry, _Call):
+            op, definition = entry.callees[-1][1], entry.node.definition
+            if entry.callees[0][0] != "":  # If, While and Case have one list named "output"
+                return offset
+        else:
+            node = self.nodes[entry]
+            op, definition = node.op, node.definition
+        if definition.op in _CALL_ATTRS:
+            return offset
+        index = 0
+        for arg, number_attr, type_list_attr in self._outputs_of(op):
+            if arg == name:
+                return index + offset
+            if number_attr:
+                index += int(definition.attr[number_attr].i)
+            elif type_list_attr:
+                index += len(definition.attr[type_list_attr].list.type)
+            else:
+                index += 1
+        return offset
+
+    def _outputs_of(self, op: str) -> list[tuple[str, str, str]]:
+        if op not in self._outputs:
+            if op in self._library:
+                op_def = self._library[op].signature
+            else:
+                op_def = op_def_registry.get(op) or self._op_defs.get(op)
+            args = op_def.output_arg if op_def is not None else ()
+            self._outputs[op] = [(a.name, a.number_attr, a.type_list_attr) for a in args]
+        return self._outputs[op]
+
+    # ---- expanding calls -----------------------------------------------------------
+
+    def _expand(self, call: _Call) -> None:
+        """Replaces a call by the bodies of its functions."""
+        node = call.node
+        is_while = node.definition.op in _WHILE
+        if is_while:
+            self._expand_while(call)
+            return
+        selects = node.definition.op in _IF or node.definition.op in _CASE
+        arguments = node.inputs[1:] if selects else list(node.inputs)
+        if node.definition.op == "RemoteCall":
+            arguments = node.inputs[1:]
+        before = list(node.controls)
+        for label, function, want in call.callees:
+            path = f"{call.path}/{label}/" if label else f"{call.path}/"
+            frame = self._frame(call, path, want, before)
+            returned = self._body(call, function, path, frame, arguments)
+            for ret, tensor in zip(call.rets, returned, strict=False):
+                if tensor is not None:
+                    self.nodes[ret].inputs.append(tensor)
+
+    def _frame(self, call: _Call, path: str, want: bool | int | None, before: list[int]) -> Node:
+        frame = self._add(path.rstrip("/"), "_Frame", call.node.definition)
+        frame.want = want
+        frame.inputs = list(call.node.inputs)
+        frame.controls = before
+        call.node.controls.append(frame.id)
+        return frame
+
+    def _expand_while(self, call: _Call) -> None:
+        loops = []
+        for ret, tensor in zip(call.rets, call.node.inputs, strict=False):
+            loop = self._add(call.path, "_Loop", call.node.definition)
+            loop.inputs = [tensor]
+            loops.append(loop)
+            self.nodes[ret].inputs.append((loop.id, 0))
+        variables = [(loop.id, 0) for loop in loops]
+        frame = self._frame(call, call.path + "/", None, list(call.node.controls))
+        for label, function, _ in call.callees:
+            returned = self._body(call, function, f"{call.path}/{label}/", frame, variables)
+            if label == "body":
+                for loop, value in zip(loops, returned, strict=False):
+                    if value is not None:
+                        loop.inputs.append(value)
+
+    def _body(
+        self, call: _Call, function: str, path: str, frame: Node, arguments: list[Tensor]
+    ) -> list[Tensor | None]:
+        """Adds a function's body; returns what each of its outputs stands for."""
+        fdef = self._library[function]
+        names: dict[str, int | _Call] = {}
+        for k, arg in enumerate(fdef.signature.input_arg):
+            node = self._add(path + arg.name, "_Arg", call.node.definition)
+            node.controls.append(frame.id)
+            if k < len(arguments):
+                node.inputs.append(arguments[k])
+            names[arg.name] = node.id
+        first = len(self.nodes)
+        self._scope(path, fdef.node_def, names, frame.id, (*call.stack, function))
+        for node in self.nodes[first:]:
+            node.place = call.node.place
+        # Whoever runs the call runs all that its body writes, and its control outputs.
+        for node in self.nodes[first:]:
+            if node.op == "_Call" or _writes(node.op):
+                call.node.controls.append(node.id)
+        for target in fdef.control_ret.values():
+            entry = names.get(target)
+            if entry is not None:
+                call.node.controls.append(entry if isinstance(entry, int) else entry.node.id)
+        returned: list[Tensor | None] = []
+        for arg in fdef.signature.output_arg:
+            text = fdef.ret.get(arg.name, "")
+            returned.append(self._tensor(text, names) if text else None)
+        return returned
+
+    # ---- after building --------------------------------------------------------------
+
+    def _cut_invariant_loops(self) -> None:
+        """Drops the back edge of loop variables that the loop only passes on."""
+        for node in self.nodes:
+            if node.op not in ("_Loop", "Merge", "RefMerge") or len(node.inputs) != 2:
+                continue
+            for k in (0, 1):
+                if self._passes_on(node.inputs[k], node.id):
+                    del node.inputs[k]
+                    break
+
+    def _passes_on(self, tensor: Tensor, target: int) -> bool:
+        seen = 0
+        while seen < 64:
+            node = self.nodes[tensor[0]]
+            if node.id == target:
+                return seen > 0
+            one = len(node.inputs) == 1 and node.op in ("_Arg", "_Ret", "_Loop")
+            if not one and node.op not in ("Identity", "NextIteration", "Switch", "RefSwitch"):
+                return False
+            if not node.inputs:
+                return False
+            tensor = node.inputs[0]
+            seen += 1
+        return False
+
+    def _consumers(self) -> list[list[Tensor]]:
+        """For each node, (consumer id, which of the consumer's inputs)."""
+        consumers: list[list[Tensor]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            if node.op == "_Call":
+                continue
+            inputs = node.inputs[:1] if node.op == "_Frame" else node.inputs
+            for k, (source, _) in enumerate(inputs):
+                consumers[source].append((node.id, k))
+        return consumers
+
+
+def _output(entry: int | _Call, output: int) -> Tensor | None:
+    if isinstance(entry, int):
+        return (entry, output)
+    return (entry.rets[output], 0) if output < len(entry.rets) else None
+
+
+def _writes(op: str) -> bool:
+    return ("Assign" in op or "Scatter" in op or "Apply" in op) and not op.startswith("Tensor")

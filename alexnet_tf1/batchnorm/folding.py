@@ -1,0 +1,297 @@
+"""The graph with the training switch held at one value: what is known, dead, reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from . import constants
+from .constants import Scalar
+from .flatten import FlatGraph, Node, Tensor
+
+# Their output is their input 0, whatever else they do.
+IDENTITIES = frozenset(
+    """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
+    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape LoopCond
+    DebugIdentity DebugIdentityV2 _Arg _Ret _Loop Print PrintV2
+    AssertNotNaN OptimizationBarrier XlaSharding""".split()
+)
+MERGES = frozenset({"Merge", "RefMerge", "_Arg", "_Ret", "_Loop"})
+SWITCHES = frozenset({"Switch", "RefSwitch"})
+SELECTS = frozenset({"Select", "SelectV2"})
+SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "VariableShape", "BroadcastGradientArgs"})
+_SHAPE_LIKE = SHAPES | {"ZerosLike", "OnesLike", "IsVariableInitialized", "VarIsInitializedOp"}
+_VALUE_UNCHANGED = frozenset(
+    """Reshape Squeeze ExpandDims BroadcastTo Tile Bitcast Transpose Fill Pack""".split()
+)
+_PRODUCTS = frozenset({"Mul", "MulNoNan", "LogicalAnd"})
+_PENDING = 2
+
+
+class Folding:
+    """The graph under an assumption about some tensors.
+
+    With `fold=False` nothing is evaluated: every branch is live and every input counts.
+    """
+
+    def __init__(
+        self,
+        flat: FlatGraph,
+        assumed: Mapping[Tensor, Scalar] | None = None,
+        *,
+        order: list[int] | None = None,
+        fold: bool = True,
+    ) -> None:
+        self.flat = flat
+        self.nodes = flat.nodes
+        self.assumed = dict(assumed or {})
+        size = len(self.nodes)
+        self.values: dict[int, Scalar] = {}
+        self.dead = bytearray(size)
+        self.alias: dict[int, Tensor] = {}
+        self._switch: dict[int, bool] = {}  # the live output of a switch
+        self.folds = fold
+        if fold:
+            self.dead = bytearray([_PENDING]) * size
+            for node_id in order if order is not None else evaluation_order(flat):
+                self._evaluate(self.nodes[node_id])
+        else:
+            for node in self.nodes:
+                if node.op in IDENTITIES and len(node.inputs) == 1:
+                    self.alias[node.id] = node.inputs[0]
+
+    # ---- what is known ---------------------------------------------------------------
+
+    def value(self, tensor: Tensor) -> Scalar | None:
+        """The scalar that the tensor is (or is filled with), if it is known."""
+        if tensor in self.assumed:
+            return self.assumed[tensor]
+        return self.values.get(tensor[0])
+
+    def is_dead(self, tensor: Tensor) -> bool:
+        """Whether the tensor is never computed."""
+        if self.dead[tensor[0]] == 1:
+            return True
+        live = self._switch.get(tensor[0])
+        return live is not None and bool(tensor[1]) != live
+
+    def resolve(self, tensor: Tensor) -> Tensor:
+        """The tensor that this one is only another name for."""
+        for _ in range(10_000):
+            after = self.alias.get(tensor[0])
+            if after is None or tensor in self.assumed:
+                return tensor
+            tensor = after
+        return tensor
+
+    # ---- evaluation ------------------------------------------------------------------
+
+    def _evaluate(self, node: Node) -> None:
+        node_id, op = node.id, node.op
+        if op in MERGES:
+            self._evaluate_merge(node)
+            return
+        self.dead[node_id] = self._is_dead_node(node)
+        if op == "Const":
+            value = node.attr("value")
+            known = constants.scalar(value.tensor) if value is not None else None
+        elif op in SWITCHES:
+            known = self._evaluate_switch(node)
+        else:
+            known = self._known(node)
+        if known is not None:
+            self.values[node_id] = known
+
+    def _is_dead_node(self, node: Node) -> int:
+        if node.op == "_Call":
+            frames = [c for c in node.controls if self.nodes[c].op == "_Frame"]
+            return int(bool(frames) and all(self.dead[c] == 1 for c in frames))
+        if any(self.dead[c] == 1 for c in node.controls):
+            return 1
+        if any(self.is_dead(t) for t in node.inputs):
+            return 1
+        if node.op == "_Frame" and node.want is not None and node.inputs:
+            chosen = self.value(node.inputs[0])
+            if chosen is not None and not isinstance(chosen, str):
+                if isinstance(node.want, bool):
+                    return int(bool(chosen) != node.want)
+                return int(int(chosen) != node.want)
+        return 0
+
+    def _evaluate_merge(self, node: Node) -> None:
+        """A merge lives if any input does, and is its only live input."""
+        if node.op == "_Arg" and any(self.dead[c] == 1 for c in node.controls):
+            self.dead[node.id] = 1
+            return
+        live = [t for t in node.inputs if self.dead[t[0]] != _PENDING and not self.is_dead(t)]
+        pending = any(self.dead[t[0]] == _PENDING for t in node.inputs)
+        self.dead[node.id] = int(not live and not pending and bool(node.inputs))
+        if pending or not live:
+            return
+        values = {self.value(t) for t in live}
+        if len(live) == 1:
+            self.alias[node.id] = live[0]
+        if len(values) == 1 and None not in values:
+            (known,) = values
+            if known is not None:
+                self.values[node.id] = known
+
+    def _evaluate_switch(self, node: Node) -> Scalar | None:
+        if len(node.inputs) < 2:
+            return None
+        predicate = self.value(node.inputs[1])
+        if predicate is not None:
+            self._switch[node.id] = bool(predicate)
+        self.alias[node.id] = node.inputs[0]
+        return self.value(node.inputs[0])
+
+    def _known(self, node: Node) -> Scalar | None:
+        """Folds one operation; also notes what it passes on unchanged."""
+        op, inputs = node.op, node.inputs
+        if not inputs:
+            return None
+        if op in IDENTITIES:
+            if op == "IdentityN" and len(inputs) > 1:
+                return None
+            self.alias[node.id] = inputs[0]
+            return self.value(inputs[0])
+        if op in ("ZerosLike", "OnesLike"):
+            return int(op == "OnesLike")
+        if op == "Cast":
+            value, to = self.value(inputs[0]), node.attr("DstT")
+            return constants.cast(value, to.type) if value is not None and to is not None else None
+        if op in SELECTS and len(inputs) == 3:
+            return self._known_select(node)
+        if op == "Fill":
+            return self.value(inputs[1]) if len(inputs) > 1 else None
+        if op in _VALUE_UNCHANGED:
+            values = {self.value(t) for t in (inputs if op == "Pack" else inputs[:1])}
+            return values.pop() if len(values) == 1 else None
+        return self._known_arithmetic(node) if op in constants.FOLDED_OPS else None
+
+    def _known_select(self, node: Node) -> Scalar | None:
+        chosen = self.value(node.inputs[0])
+        if chosen is None:
+            return None
+        taken = node.inputs[1 if chosen else 2]
+        self.alias[node.id] = taken
+        return self.value(taken)
+
+    def _known_arithmetic(self, node: Node) -> Scalar | None:
+        operands = [self.value(t) for t in node.inputs]
+        if node.op in ("Any", "All"):
+            operands = operands[:1]
+        known = [v for v in operands if v is not None]
+        if len(known) == len(operands):
+            return constants.apply(node.op, known)
+        if node.op in _PRODUCTS and any(v == 0 and not isinstance(v, str) for v in known):
+            return False if node.op == "LogicalAnd" else 0
+        if node.op == "LogicalOr" and any(known):
+            return True
+        if len(operands) == 2 and known:
+            self._note_neutral(node, operands)
+        return None
+
+    def _note_neutral(self, node: Node, operands: list[Scalar | None]) -> None:
+        """Notes that x + 0, x - 0, 1 * x and x / 1 are only x."""
+        known_first = operands[0] is not None
+        known = operands[0] if known_first else operands[1]
+        other = node.inputs[1 if known_first else 0]
+        neutral = {"Add": 0, "AddV2": 0, "Mul": 1}.get(node.op)
+        if not known_first and neutral is None:
+            neutral = {"Sub": 0, "RealDiv": 1, "Div": 1}.get(node.op)
+        if neutral is not None and known == neutral and not isinstance(known, str):
+            self.alias[node.id] = other
+
+    # ---- walks -----------------------------------------------------------------------
+
+    def data_inputs(self, tensor: Tensor) -> list[Tensor]:
+        """The tensors whose values this one's value depends on, one step back."""
+        node = self.nodes[tensor[0]]
+        if not self.folds:
+            return node.inputs if node.op not in _SHAPE_LIKE else []
+        if tensor in self.assumed or node.id in self.values or node.op in _SHAPE_LIKE:
+            return []
+        if node.op in MERGES:
+            return [t for t in node.inputs if not self.is_dead(t)]
+        after = self.alias.get(node.id)
+        if after is not None:
+            return [after]
+        if is_fused(node.op) and tensor[1] == 0 and fused_is_training(node):
+            return node.inputs[:3]
+        return node.inputs
+
+    def data_cone(self, roots: Iterable[Tensor]) -> set[Tensor]:
+        """Every tensor whose value the roots' values depend on, roots included."""
+        stack = [t for t in roots if not self.is_dead(t)]
+        seen = set(stack)
+        while stack:
+            for tensor in self.data_inputs(stack.pop()):
+                if tensor not in seen and not self.is_dead(tensor):
+                    seen.add(tensor)
+                    stack.append(tensor)
+        return seen
+
+    def executed(self, roots: Iterable[int]) -> set[int]:
+        """Every node that runs when the roots are run (data and control edges)."""
+        stack = [n for n in roots if self.dead[n] != 1]
+        seen = set(stack)
+        while stack:
+            node = self.nodes[stack.pop()]
+            sources = node.controls
+            if node.inputs:
+                sources = sources + [t[0] for t in node.inputs if not self.is_dead(t)]
+            for source in sources:
+                if source not in seen and self.dead[source] != 1:
+                    seen.add(source)
+                    stack.append(source)
+        return seen
+
+
+def evaluation_order(flat: FlatGraph) -> list[int]:
+    """All node ids, each after its inputs and controls except along loops' back edges."""
+    nodes = flat.nodes
+    done = bytearray(len(nodes))
+    order: list[int] = []
+    for root in range(len(nodes)):
+        if done[root]:
+            continue
+        done[root] = 1
+        stack = [(root, iter(_before(nodes[root], nodes)))]
+        while stack:
+            node_id, pending = stack[-1]
+            for source in pending:
+                if not done[source]:
+                    done[source] = 1
+                    stack.append((source, iter(_before(nodes[source], nodes))))
+                    break
+            else:
+                order.append(node_id)
+                stack.pop()
+    return order
+
+
+def _before(node: Node, nodes: list[Node]) -> list[int]:
+    if node.op == "_Loop":
+        return [t[0] for t in node.inputs[:1]]
+    if node.op in ("Merge", "RefMerge"):
+        entries = [t[0] for t in node.inputs if not nodes[t[0]].op.endswith("NextIteration")]
+        return node.controls + entries
+    return node.controls + [t[0] for t in node.inputs]
+
+
+_FUSED = frozenset(
+    f"{prefix}FusedBatchNorm{suffix}"
+    for prefix in ("", "_", "_Mkl", "_MklNative", "_Native")
+    for suffix in ("", "V2", "V3", "Ex")
+)
+
+
+def is_fused(op: str) -> bool:
+    """Whether the operation is batch normalisation in one kernel, forward."""
+    return op in _FUSED
+
+
+def fused_is_training(node: Node) -> bool:
+    """Whether a fused node uses batch statistics; the attribute's default is True."""
+    value = node.attr("is_training")
+    return True if value is None else bool(value.b)

@@ -1,0 +1,63 @@
+"""What depends on data, as against weights and constants."""
+
+from __future__ import annotations
+
+from .flatten import FlatGraph, Node
+from .variables import Variables
+
+_DRAWS = (
+    *("Random", "Stateless", "TruncatedNormal", "ParameterizedTruncated", "Multinomial"),
+    *("PyFunc", "EagerPyFunc", "Iterator", "Queue", "Reader", "Stateful"),
+)
+_READERS = frozenset({"ReadFile", "OneShotIterator", "LookupTableFindV2"})
+_RUNS = frozenset({"_Arg", "_Loop", "_Ret", "_Call", "_Frame", "Merge", "RefMerge", "NoOp"})
+_WRITES = ("Assign", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "StatelessCase")
+
+
+def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[int]) -> bytearray:
+    """Marks nodes that depend on data: on inputs, readers, random numbers; not weights."""
+    tainted = bytearray(len(flat.nodes))
+    loops = any(node.op in ("NextIteration", "_Loop") for node in flat.nodes)
+    for _ in range(3 if loops else 1):
+        for node_id in order:
+            node = flat.nodes[node_id]
+            if tainted[node_id] or _never_data(node) or node_id in variables.reading:
+                continue
+            if any(tainted[t[0]] for t in node.inputs) or _is_data_source(node):
+                tainted[node_id] = 1
+    return tainted
+
+
+def _never_data(node: Node) -> bool:
+    op = node.op
+    return (
+        op in ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike", "NoOp", "VarHandleOp")
+        or op in ("RestoreV2", "Restore", "RestoreSlice", "MergeV2Checkpoints", "_Frame", "_Call")
+        or op in ("VarIsInitializedOp", "IsVariableInitialized", "BroadcastGradientArgs")
+    )
+
+
+def _is_data_source(node: Node) -> bool:
+    op = node.op
+    if op.startswith("Placeholder"):
+        dtype, shape = node.attr("dtype"), node.attr("shape")
+        if dtype is not None and dtype.type in (7, 10):  # string, bool
+            return False
+        # A number alone is a rate or a switch; an unknown shape may be anything.
+        scalar = shape is not None and not shape.shape.unknown_rank and not shape.shape.dim
+        return not (scalar and _says_scalar(node))
+    if op == "Const":
+        value, dtype = node.attr("value"), node.attr("dtype")
+        floating = dtype is not None and dtype.type in (1, 2, 14, 19)
+        return floating and value is not None and len(value.tensor.tensor_shape.dim) >= 2
+    if op in _RUNS or op.startswith(_WRITES):
+        return False
+    return not node.inputs or op.startswith(_DRAWS) or op in _READERS
+
+
+def _says_scalar(node: Node) -> bool:
+    # Old graphs write an unknown shape as no dimensions at all.
+    recorded = node.attr("_output_shapes")
+    if recorded is None or not recorded.list.shape:
+        return True
+    return not recorded.list.shape[0].unknown_rank

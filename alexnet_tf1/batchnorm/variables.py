@@ -1,0 +1,233 @@
+"""The variables of a graph: who reads them, who writes them, which writes change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .flatten import FlatGraph, Node, Tensor
+from .folding import SELECTS, Folding
+
+REF_VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
+HANDLES = frozenset({"VarHandleOp"})
+# Their output 0 is their input 0: the variable itself.
+_HOLDS_REF = frozenset(
+    """Identity RefIdentity Switch RefSwitch Merge RefMerge Enter RefEnter Exit RefExit
+    NextIteration RefNextIteration _Arg _Ret _Loop Assign AssignAdd AssignSub CountUpTo
+    ScatterUpdate ScatterAdd ScatterSub""".split()
+)
+READS = frozenset({"ReadVariableOp"})
+_ASSIGNS = {
+    "Assign": "set",
+    "AssignVariableOp": "set",
+    "AssignAdd": "add",
+    "AssignAddVariableOp": "add",
+    "AssignSub": "sub",
+    "AssignSubVariableOp": "sub",
+}
+_SCATTERS = {
+    f"{prefix}Scatter{kind}": kind.lower()
+    for prefix in ("", "Resource")
+    for kind in ("Update", "Add", "Sub", "NdUpdate", "NdAdd", "NdSub", "Mul", "Div", "Min", "Max")
+}
+_APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
+_AFFINE_STEPS = 120  # an update's expression is short; give up on a long one
+
+
+@dataclass(frozen=True)
+class Write:
+    """One operation that writes one variable.
+
+    Attributes:
+      node: the operation's id.
+      variable: the variable's id (see `Variables`).
+      kind: "set", "add" or "sub" (of `value`), a scatter's kind, or "apply" (an optimiser).
+      value: the tensor written, added or subtracted; None for an optimiser.
+    """
+
+    node: int
+    variable: int
+    kind: str
+    value: Tensor | None
+
+
+class Variables:
+    """Every variable of a flat graph, by the id of the first node that stands for it.
+
+    Attributes:
+      names: each variable's operation name.
+      writes: each variable's writes.
+      reading: the variable that a node reads, for nodes whose output 0 is its value.
+    """
+
+    def __init__(self, flat: FlatGraph) -> None:
+        self.flat = flat
+        self.nodes = flat.nodes
+        self.names: dict[int, str] = {}
+        self.writes: dict[int, list[Write]] = {}
+        self.write_of: dict[int, Write] = {}
+        self.reading: dict[int, int] = {}
+        self._own: dict[int, int] = {}
+        self._held: dict[int, int | None] = {}
+        self._steps = 0
+        shared: dict[tuple[str, str], int] = {}
+        for node in self.nodes:
+            if node.op in REF_VARIABLES or node.op in HANDLES:
+                self._declare(node, shared)
+        for node in self.nodes:
+            self._note_use(node)
+
+    def _declare(self, node: Node, shared: dict[tuple[str, str], int]) -> None:
+        """Gives the node its variable: handles of one shared name are one variable."""
+        text = []
+        for key in ("container", "shared_name"):
+            value = node.attr(key)
+            text.append(value.s.decode("utf-8", "replace") if value is not None else "")
+        shared_name = text[1]
+        first = node.id
+        if shared_name and not shared_name.startswith("cd2c89b7"):  # the anonymous name
+            first = shared.setdefault((text[0], shared_name), node.id)
+        self._own[node.id] = first
+        self.names.setdefault(first, node.name)
+        if node.op in REF_VARIABLES:
+            self.reading[node.id] = first
+
+    def _note_use(self, node: Node) -> None:
+        op = node.op
+        if op in READS and node.inputs:
+            variable = self.held_by(node.inputs[0])
+            if variable is not None:
+                self.reading[node.id] = variable
+            return
+        write: Write | None = None
+        if op in _ASSIGNS or op in _SCATTERS:
+            value_at = 1 if op in _ASSIGNS else 2
+            if len(node.inputs) > value_at:
+                variable = self.held_by(node.inputs[0])
+                if variable is not None:
+                    kind = _ASSIGNS.get(op) or _SCATTERS[op]
+                    write = Write(node.id, variable, kind, node.inputs[value_at])
+        elif is_apply(op) and node.inputs:
+            variable = self.held_by(node.inputs[0])
+            if variable is not None:
+                write = Write(node.id, variable, "apply", None)
+        if write is not None:
+            self.writes.setdefault(write.variable, []).append(write)
+            self.write_of[node.id] = write
+
+    def held_by(self, tensor: Tensor) -> int | None:
+        """The variable whose handle or reference the tensor is, or None."""
+        path = []
+        for _ in range(10_000):
+            node_id = tensor[0]
+            if node_id in self._own:
+                found: int | None = self._own[node_id]
+                break
+            if node_id in self._held:
+                found = self._held[node_id]
+                break
+            node = self.nodes[node_id]
+            path.append(node_id)
+            if node.op not in _HOLDS_REF or not node.inputs or len(path) > 1_000:
+                found = None
+                break
+            tensor = node.inputs[0]
+        else:
+            found = None
+        for node_id in path:
+            self._held[node_id] = found
+        return found
+
+    # ---- writes that change nothing --------------------------------------------------
+
+    def changes(self, write: Write, folding: Folding) -> bool:
+        """Whether the write runs and can change its variable under the folding."""
+        if folding.dead[write.node] == 1:
+            return False
+        if write.value is None:
+            return True
+        self._steps = 0
+        terms = self._affine(write.value, folding)
+        if terms is None:
+            return True
+        if write.kind in ("add", "sub"):
+            return any(abs(c) > 1e-12 for c in terms.values())
+        if write.kind == "set":
+            rest = dict(terms)
+            own = rest.pop(("variable", write.variable), 0.0)
+            return abs(own - 1.0) > 1e-6 or any(abs(c) > 1e-12 for c in rest.values())
+        return True
+
+    def _affine(self, tensor: Tensor, folding: Folding) -> dict[tuple[str, int], float] | None:
+        """The tensor as a weighted sum of variables and of opaque tensors.
+
+        Args:
+          tensor: what to take apart.
+          folding: which branches are live and what is known.
+
+        Returns:
+          Weights by ("variable", id), ("tensor", node id) or ("one", 0) for constants.
+        """
+        tensor = folding.resolve(tensor)
+        known = folding.value(tensor)
+        if known is not None and not isinstance(known, str):
+            return {("one", 0): float(known)} if known else {}
+        node = self.nodes[tensor[0]]
+        if node.id in self.reading and tensor[1] == 0:
+            return {("variable", self.reading[node.id]): 1.0}
+        self._steps += 1
+        if self._steps > _AFFINE_STEPS or folding.is_dead(tensor):
+            return None
+        opaque = {("tensor", node.id * 16 + tensor[1]): 1.0}
+        parts = node.inputs
+        if not parts:
+            return opaque
+        if node.op in ("Add", "AddV2", "Sub", "AddN"):
+            return self._affine_sum(node, folding)
+        if node.op == "Neg":
+            inner = self._affine(parts[0], folding)
+            return None if inner is None else {k: -c for k, c in inner.items()}
+        if node.op in ("Cast", "Reshape", "Squeeze", "ExpandDims"):
+            return self._affine(parts[0], folding)
+        if node.op in ("Mul", "RealDiv", "Div", "DivNoNan") and len(parts) == 2:
+            return self._affine_product(node, folding) or opaque
+        if node.op in SELECTS and len(parts) == 3:
+            one = self._affine(parts[1], folding)
+            two = self._affine(parts[2], folding)
+            return one if one is not None and one == two else opaque
+        return opaque
+
+    def _affine_sum(self, node: Node, folding: Folding) -> dict[tuple[str, int], float] | None:
+        total: dict[tuple[str, int], float] = {}
+        for k, part in enumerate(node.inputs):
+            sign = -1.0 if node.op == "Sub" and k == 1 else 1.0
+            terms = self._affine(part, folding)
+            if terms is None:
+                return None
+            for key, coefficient in terms.items():
+                total[key] = total.get(key, 0.0) + sign * coefficient
+        return {k: c for k, c in total.items() if abs(c) > 1e-6}
+
+    def _affine_product(self, node: Node, folding: Folding) -> dict[tuple[str, int], float] | None:
+        """A product with a known factor, or with a factor that is zero; else None."""
+        left, right = node.inputs
+        for factor, other in ((right, left), (left, right)):
+            known = folding.value(factor)
+            terms = self._affine(other, folding)
+            if (
+                terms is not None
+                and not any(terms.values())
+                and (node.op == "Mul" or other == left)
+            ):
+                return {("one", 0): 0.0}
+            if known is None or isinstance(known, str) or terms is None:
+                continue
+            if node.op == "Mul":
+                return {k: c * float(known) for k, c in terms.items()}
+            if factor == right and known:
+                return {k: c / float(known) for k, c in terms.items()}
+        return None
+
+
+def is_apply(op: str) -> bool:
+    """Whether the operation is an optimiser's step on one variable."""
+    return op.startswith(_APPLY_PREFIXES)
