@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import dataset, evaluate, machine, plots, progress, runs
 from alexnet_tf1.alexnet import AlexNet, build_alexnet
 from alexnet_tf1.batches import Batches
+from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
@@ -217,6 +218,26 @@ def _introduce(run: runs.Run, data: Dataset, net: AlexNet) -> None:
     parameters = sum(variable.shape.num_elements() for variable in variables)
     print(f"parameters: {parameters:,} trainable in {len(variables)} variables")
     print(f"run folder: {run.folder}")
+    _audit(net)
+
+
+# What the audit of the run's own graph can find, and which option asks for it.
+_ASKED_FOR = {
+    "BN101": "train_op never updates the moving averages of {}: --update-ops none asks for that",
+    "BN201": "{} normalise with the test batch in inference: the original's --fc-batch-norm "
+    "batch asks for that, ema mends it",
+}
+
+
+def _audit(net: AlexNet) -> None:
+    """Says in a line each what is wrong with the graph that is about to be trained."""
+    report = audit_graph(
+        net.logits.graph, [net.train_op], logits=net.logits, is_training=net.is_training
+    )
+    for rule, text in _ASKED_FOR.items():
+        layers = [fault.layer for fault in report.faults if fault.rule == rule]
+        if layers:
+            print(f"audit, {rule}: {text.format(' and '.join(layers))}")
 
 
 def _conclude(run: runs.Run, result: dict[str, Any]) -> None:

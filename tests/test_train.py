@@ -201,3 +201,22 @@ def test_fewer_test_batches_than_asked_for_are_announced(tmp_path, capsys):
     train(TrainConfig(dataset="synthetic", batch_size=64, steps=1, run_dir=str(tmp_path / "run")))
     assert "--test-batches: 31 instead of 100" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/config.json").read_text())["test_batches"] == 31
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ["audit, BN201: batch_normal and batch_normal_1 normalise with the test batch"]),
+        ({"fc_batch_norm": "ema"}, []),
+        (
+            {"fc_batch_norm": "ema", "update_ops": "none"},
+            ["audit, BN101: train_op never updates the moving averages of batch_normal and"],
+        ),
+    ],
+)
+def test_a_run_says_what_is_wrong_with_its_graph(options, said, tmp_path, capsys):
+    train(TrainConfig(dataset="synthetic", steps=1, run_dir=str(tmp_path / "run"), **options))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("audit")]
+    assert len(lines) == len(said)
+    for line, start in zip(lines, said, strict=True):
+        assert line.startswith(start)
