@@ -1,5 +1,4 @@
 import hashlib
-import time
 
 import numpy as np
 import pytest
@@ -95,9 +94,3 @@ def test_the_class_does_show_in_neighbouring_pixels(data):
         return np.stack(columns, 1), split.labels
 
     assert nearest_mean_accuracy(features(data.train), features(data.test)) > 0.4  # 0.53 measured
-
-
-def test_takes_seconds_at_most():
-    start = time.process_time()
-    synthetic.generate()
-    assert time.process_time() - start < 10  # about 0.6 on a quiet machine
