@@ -245,9 +245,9 @@ def _add_recalibrate(commands: Any) -> None:
     parser.add_argument(
         "--images",
         type=_positive,
-        default=5_000,
+        default=1_000,
         metavar="N",
-        help="training images to estimate from (default: 5000)",
+        help="training images to estimate from (default: 1000)",
     )
 
 

@@ -27,7 +27,7 @@ from alexnet_tf1.layers import Norm
 from alexnet_tf1.verdict import BATCH, INFERENCE, PRECISE, verdict
 
 # Measured on the real images, docs/gap.md: more changes the accuracy by less than its noise.
-RECALIBRATION_IMAGES = 5_000
+RECALIBRATION_IMAGES = 1_000
 RECALIBRATION_BATCH = 100
 
 

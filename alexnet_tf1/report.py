@@ -38,8 +38,8 @@ def diagnosis(found: dict[str, Any]) -> str:
     ]
     for layer in found["layers"]:
         lines.append(
-            f"{layer['name']:<24}{layer['mean_distance']:>8.3f}{layer['variance_distance']:>8.3f}"
-            f"{100 * layer['lag']:>8.2g}%"
+            f"{layer['name']:<24}{layer['mean_distance']:>10.3f}{layer['variance_distance']:>10.3f}"
+            f"{100 * layer['lag']:>10.2g}%"
         )
     lines += [
         "",

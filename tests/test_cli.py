@@ -170,3 +170,25 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
 def test_settings_of_another_type_are_refused(setting, value):
     with pytest.raises(UserError, match="is not of the type"):
         TrainConfig(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["diagnose", "NOWHERE"],
+        ["diagnose", "NOWHERE", "--images", "0"],
+        ["diagnose", "NOWHERE", "--fail-gap", "wide"],
+        ["recalibrate", "NOWHERE"],
+        ["recalibrate", "NOWHERE", "--images", "-1"],
+        ["audit", "NOWHERE.meta"],
+        ["audit"],
+        ["doctor", "NOWHERE"],
+        ["doctor", "NOWHERE", "--images", "2"],
+    ],
+)
+def test_the_tools_refuse_bad_input_in_one_line(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert_one_line(error)
+    assert list(tmp_path.iterdir()) == []

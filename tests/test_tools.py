@@ -1,0 +1,127 @@
+"""diagnose, audit, doctor, recalibrate and evaluate on a run, as commands: output and status."""
+
+import json
+
+import pytest
+
+from alexnet_tf1 import cli
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.train import train
+
+NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
+
+
+@pytest.fixture(scope="module", params=["control", "none"])
+def run(request, tmp_path_factory):
+    """A short run with moving averages in all four normalisations, right and sabotaged."""
+    folder = tmp_path_factory.mktemp("tools") / request.param
+    train(
+        TrainConfig(
+            dataset="synthetic", steps=150, test_every=150, batch_size=40, test_batches=5,
+            fc_batch_norm="ema", update_ops=request.param, run_dir=str(folder),
+        )
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def right(run):
+    return run.name == "control"
+
+
+def command(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def as_json(capsys, *arguments):
+    status, out, _ = command(capsys, *arguments, "--json")
+    return status, json.loads(out)  # one document and nothing else
+
+
+def test_audit_by_name_and_as_json(run, right, capsys):
+    graph = run / "checkpoints/model.ckpt-150.meta"
+    status, out, _ = command(capsys, "audit", graph, *NAMES)
+    assert status == (0 if right else 1)
+    assert out.rstrip().endswith("no faults found" if right else "4 faults found")
+    status, found = as_json(capsys, "audit", graph, *NAMES)
+    assert status == (0 if right else 1)
+    assert found["graph"] == str(graph)
+    assert [layer["name"] for layer in found["layers"]] == [
+        "batch_normalization", "batch_normalization_1", "batch_normal", "batch_normal_1",
+    ]  # fmt: skip
+    assert "batch_normalization/moving_mean" in found["layers"][0]["moving_averages"]
+    assert {fault["rule"] for fault in found["faults"]} == (set() if right else {"BN101"})
+    for fault in found["faults"]:
+        assert set(fault) == {"rule", "layer", "message"}
+
+
+def test_audit_finds_the_names_itself(run, right, capsys):
+    status, found = as_json(capsys, "audit", run / "checkpoints/model.ckpt-150.meta")
+    assert status == (0 if right else 1)
+    assert len(found["faults"]) == (0 if right else 4)
+    assert found["notes"]
+
+
+def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
+    for path in (run, run / "checkpoints", run / "checkpoints/model.ckpt-150"):
+        status, found = as_json(capsys, "doctor", path)
+        assert status == (0 if right else 1)
+        assert len(found["layers"]) == 4
+        assert [f["rule"] for f in found["faults"]] == ([] if right else ["CK101"] * 4)
+    _, out, _ = command(capsys, "doctor", run)
+    assert ("no faults found" if right else "4 faults found") in out
+
+
+def test_diagnose_measures_explains_and_draws(run, right, capsys):
+    status, found = as_json(capsys, "diagnose", run, "--images", "100", "--fail-gap", "20")
+    assert status == (0 if right or found["gap_points"] <= 20 else 1)
+    assert json.loads((run / "diagnose.json").read_text()) == found
+    assert (run / "diagnose.png").read_bytes().startswith(b"\x89PNG")
+    assert found["repeatable"] is True
+    assert found["changed_variables"] == []
+    inference = {c["accuracy"] for c in found["cells"] if c["mode"] == "inference"}
+    assert len(inference) == 1  # with moving averages, whatever the company
+    batch = {c["accuracy"] for c in found["cells"] if c["mode"] == "batch statistics"}
+    assert len(batch) > 3
+    for layer in found["layers"]:
+        assert layer["lag"] == (1 if not right else pytest.approx(layer["lag"]))
+        assert (layer["lag"] < 0.3) == right
+    rules = {fault["rule"] for fault in found["faults"]}
+    assert rules == (set() if right else {"BN101", "CK101"})
+    assert right or "never updated the moving averages" in found["verdict"][0]
+
+
+def test_fail_gap_decides_the_exit_status(run, capsys):
+    status, out, _ = command(capsys, "diagnose", run, "--images", "60", "--fail-gap=-101")
+    assert status == 1
+    assert "gap: " in out
+    assert "synthetic" in out
+
+
+def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
+    _, before = as_json(capsys, "evaluate", run, "--checkpoint", "150")
+    status, out, _ = command(capsys, "recalibrate", run, "--images", "500")
+    assert status == 0
+    assert "model.ckpt-150-recalibrated" in out
+    _, after = as_json(capsys, "evaluate", run)
+    assert after["checkpoint"].endswith("-recalibrated")
+    assert f"{100 * after['test_accuracy_full']:.2f}%" in out
+    assert after["gap_points"] < 5
+    assert after["batch_statistics_accuracy_full"] == before["batch_statistics_accuracy_full"]
+    # The sabotaged graph stays at fault, the checkpoint does not.
+    assert as_json(capsys, "doctor", run)[0] == 0
+    _, diagnosis = as_json(capsys, "diagnose", run, "--images", "60")
+    assert right or "it was recalibrated" in diagnosis["verdict"][0]
+    # Again: beside the first, which stays.
+    command(capsys, "recalibrate", run, "--images", "200")
+    assert as_json(capsys, "evaluate", run)[1]["checkpoint"].endswith("-recalibrated-2")
+    assert (run / "checkpoints/model.ckpt-150-recalibrated.index").exists()
+
+
+def test_more_images_than_there_are_are_refused(run, capsys):
+    for name in ("diagnose", "recalibrate"):
+        status, _, error = command(capsys, name, run, "--images", "5001")
+        assert status == 2
+        assert error.startswith("error: --images 5001 is not in 1 to ")
