@@ -93,7 +93,7 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
     data = found["dataset"]
     name = data["name"] if data["verified"] else f"{data['name']} (not the published files)"
     axes.set_title(
-        f"{found['images']:,} test images of {name}: a model in order is one flat line", size=11
+        f"{found['images']:,} test images of {name}; in order, inference lies on precise", size=11
     )
     axes.legend(loc="upper left", fontsize=8, ncols=2)
     axes.grid(alpha=0.3)
