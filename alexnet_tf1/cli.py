@@ -142,8 +142,7 @@ _TRAIN_HELP = {
 
 
 def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train the network", description="Trains.")
-    parser.set_defaults(command=_train)
+    parser = _command(commands, "train", _train, "train the network", "Trains the network.")
     hints = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         hint = hints[field.name]
@@ -163,12 +162,13 @@ _METAVARS = {"data_dir": "DIR", "run_dir": "DIR", "learning_rate": "RATE"}
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "evaluate",
-        help="accuracy over the whole test set",
-        description="Tests every image exactly once, in inference and in batch-statistics mode.",
+        _evaluate,
+        "accuracy over the whole test set",
+        "Tests every image exactly once, in inference and in batch-statistics mode.",
     )
-    parser.set_defaults(command=_evaluate)
     _add_run(parser)
     parser.add_argument(
         "--batch-size", type=_positive, metavar="N", help="images a batch (default: the run's)"
@@ -178,13 +178,14 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_diagnose(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "diagnose",
-        help="measure the training-vs-inference gap",
-        description="Measures accuracy on the same test images by statistics mode, test batch "
+        _diagnose,
+        "measure the training-vs-inference gap",
+        "Measures accuracy on the same test images by statistics mode, test batch "
         "size and order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
     )
-    parser.set_defaults(command=_diagnose)
     _add_run(parser)
     parser.add_argument(
         "--images", type=_positive, default=2_000, metavar="N", help="test images (default: 2000)"
@@ -200,13 +201,14 @@ def _add_diagnose(commands: Any) -> None:
 
 
 def _add_audit(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "audit",
-        help="check any TF1 graph for batch-normalisation faults",
-        description="Checks a graph without running it: are its moving averages updated by "
+        _audit,
+        "check any TF1 graph for batch-normalisation faults",
+        "Checks a graph without running it: are its moving averages updated by "
         "training and read by inference? Exit status 1 if not.",
     )
-    parser.set_defaults(command=_audit)
     parser.add_argument("graph", metavar="GRAPH", help="a .meta file or a SavedModel")
     parser.add_argument(
         "--train-op", action="append", metavar="NAME", help="training op; may be given again"
@@ -222,25 +224,27 @@ def _add_audit(commands: Any) -> None:
 
 
 def _add_doctor(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "doctor",
-        help="check any TF1 checkpoint's moving statistics",
-        description="Looks for moving statistics that were never updated or never saved; needs "
+        _doctor,
+        "check any TF1 checkpoint's moving statistics",
+        "Looks for moving statistics that were never updated or never saved; needs "
         "no graph. Exit status 1 if there are any.",
     )
-    parser.set_defaults(command=_doctor)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a prefix, file or folder")
     _add_json(parser)
 
 
 def _add_recalibrate(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = _command(
+        commands,
         "recalibrate",
-        help="re-estimate population statistics (Precise-BN)",
-        description="Estimates the normalisations' statistics from training images into a new "
+        _recalibrate,
+        "re-estimate population statistics (Precise-BN)",
+        "Estimates the normalisations' statistics from training images into a new "
         "checkpoint, from then on the run's newest. Weights are untouched; the others stay.",
     )
-    parser.set_defaults(command=_recalibrate)
     _add_run(parser)
     parser.add_argument(
         "--images",
@@ -249,6 +253,16 @@ def _add_recalibrate(commands: Any) -> None:
         metavar="N",
         help="training images to estimate from (default: 1000)",
     )
+
+
+def _command(
+    commands: Any, name: str, run: Callable[..., int], summary: str, description: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description
+    )
+    parser.set_defaults(command=run)
+    return parser
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
