@@ -61,7 +61,8 @@ class Run:
         """Finds a checkpoint of this run.
 
         Args:
-          chosen: a checkpoint's prefix, file or step number; None for the newest.
+          chosen: a checkpoint's prefix or its name's end, e.g. 2500 or 2500-recalibrated;
+            None for the newest.
 
         Returns:
           The prefix that Saver.restore takes.
@@ -80,12 +81,12 @@ class Run:
         for name in names:
             if os.path.isfile(f"{name}.index"):
                 return name
-        steps = sorted(
-            int(path.stem.rpartition("-")[2]) for path in self.checkpoints.glob("*-*.index")
+        there = sorted(
+            (path.stem.removeprefix("model.ckpt-") for path in self.checkpoints.glob("*.index")),
+            key=lambda name: (len(name.partition("-")[0]), name),
         )
         raise UserError(
-            f"--checkpoint {chosen} is not there; {self.folder} has steps "
-            f"{', '.join(map(str, steps)) or 'none'}"
+            f"--checkpoint {chosen} is not there; {self.folder} has {', '.join(there) or 'none'}"
         )
 
 

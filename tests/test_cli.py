@@ -116,7 +116,7 @@ def test_evaluate_refuses_a_damaged_checkpoint(capsys, tmp_path):
         (tmp_path / "checkpoints" / name).write_bytes(b"\x00garbage" * 100)
     status, error = run(capsys, "evaluate", tmp_path)
     assert status == 2
-    assert_one_line(error, "model.ckpt-1", "cannot be read")
+    assert_one_line(error, "model.ckpt-1", "damaged")
 
 
 def test_help_and_bad_usage_do_not_import_tensorflow():

@@ -114,6 +114,9 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     assert as_json(capsys, "doctor", run)[0] == 0
     _, diagnosis = as_json(capsys, "diagnose", run, "--images", "60")
     assert right or "it was recalibrated" in diagnosis["verdict"][0]
+    status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
+    assert status == 2
+    assert error.rstrip().endswith(f"{run} has 150, 150-recalibrated")
     # Again: beside the first, which stays.
     command(capsys, "recalibrate", run, "--images", "200")
     assert as_json(capsys, "evaluate", run)[1]["checkpoint"].endswith("-recalibrated-2")

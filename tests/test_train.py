@@ -148,7 +148,7 @@ def test_evaluate_counts_a_partial_batch_once(run_folder):
 
 def test_evaluate_takes_an_older_checkpoint(run_folder):
     assert evaluate(str(run_folder), checkpoint="40")["checkpoint"].endswith("model.ckpt-40")
-    with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has steps 40, 60"):
+    with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has 40, 60"):
         evaluate(str(run_folder), checkpoint="33")
 
 
