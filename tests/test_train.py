@@ -210,7 +210,7 @@ def test_fewer_test_batches_than_asked_for_are_announced(tmp_path, capsys):
         ({"fc_batch_norm": "ema"}, []),
         (
             {"fc_batch_norm": "ema", "update_ops": "none"},
-            ["audit, BN101: train_op never updates the moving averages of batch_normal and"],
+            ["audit, BN101: train_op never updates the moving averages of batch_normalization and"],
         ),
     ],
 )
