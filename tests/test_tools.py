@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from alexnet_tf1 import cli
+from alexnet_tf1 import cli, gap
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.train import train
 
@@ -128,3 +128,8 @@ def test_more_images_than_there_are_are_refused(run, capsys):
         status, _, error = command(capsys, name, run, "--images", "5001")
         assert status == 2
         assert error.startswith("error: --images 5001 is not in 1 to ")
+
+
+def test_the_command_s_default_is_the_function_s():
+    parsed = cli._parser().parse_args(["recalibrate", "RUN"])
+    assert parsed.images == gap.RECALIBRATION_IMAGES
