@@ -23,17 +23,16 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bar(total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
+def bar(total: int) -> Iterator[Callable[[int], None]]:
     """Shows a bar with rate and time left while it is entered; what is printed goes above it.
 
     Args:
       total: steps in all.
-      start: steps already done.
 
     Yields:
       A function to call with the number of steps done.
     """
     columns = (MofNCompleteColumn(), BarColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
-        task = progress.add_task("train", total=total, completed=start)
+        task = progress.add_task("train", total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -23,7 +23,7 @@ LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the or
 
 
 @pytest.fixture(scope="session")
-def given(tmp_path_factory):
+def given():
     """Inputs and weights for both sides of the comparison with the real tf.layers."""
     import tensorflow.compat.v1 as tf
 
