@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers
-from alexnet_tf1.layers import Norm, Tensor
+from alexnet_tf1.kernels import EXACT, Kernels, Tensor
+from alexnet_tf1.layers import Norm
 
 UpdateOps = Literal["control", "none"]
 FcBatchNorm = Literal["batch", "ema"]
@@ -47,6 +49,9 @@ def build_alexnet(
     update_ops: UpdateOps = "control",
     fc_batch_norm: FcBatchNorm = "batch",
     learning_rate: float = 1e-3,
+    *,
+    kernels: Kernels = EXACT,
+    with_train_op: bool = True,
 ) -> AlexNet:
     """Builds the network, its loss and its training op in the current graph.
 
@@ -56,6 +61,8 @@ def build_alexnet(
       fc_batch_norm: "batch" is the original, whose fully connected layers normalise with the
         batch even in inference; "ema" gives them moving averages.
       learning_rate: of Adam, dimensionless.
+      kernels: the ops to compute with; by default those of the original.
+      with_train_op: False leaves train_op None, for a graph that is trained by other means.
 
     Returns:
       The tensors and ops to feed and fetch.
@@ -69,20 +76,13 @@ def build_alexnet(
     labels = tf.placeholder(tf.int64, [None], name="labels")
     is_training = tf.placeholder(tf.bool, [], name="is_training")
 
-    logits = inference(images, is_training, fc_batch_norm)
+    logits = inference(images, is_training, fc_batch_norm, kernels)
     loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
     hits = tf.equal(tf.argmax(logits, 1), labels, name="hits")
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy")
 
     global_step = tf.train.get_or_create_global_step()
-    optimizer = tf.train.AdamOptimizer(learning_rate)
-    if update_ops == "control":
-        # The author's lesson. minimize() runs the gradients and nothing else: unless the update
-        # ops come before it here, the moving averages that inference reads stay where they began.
-        with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-            train_op = optimizer.minimize(loss, global_step, name="train_op")
-    else:
-        train_op = optimizer.minimize(loss, global_step, name="train_op")
+    train_op = minimize(loss, global_step, update_ops, learning_rate) if with_train_op else None
 
     return AlexNet(
         images=images,
@@ -99,45 +99,68 @@ def build_alexnet(
     )
 
 
-def inference(images: Tensor, is_training: Tensor | bool, fc_batch_norm: FcBatchNorm) -> Tensor:
+def minimize(
+    loss: Tensor, global_step: Tensor, update_ops: UpdateOps, learning_rate: float
+) -> Tensor:
+    """Builds the op that trains one step with Adam; arguments as in build_alexnet."""
+    optimizer = tf.train.AdamOptimizer(learning_rate)
+    if update_ops == "none":
+        return optimizer.minimize(loss, global_step, name="train_op")
+    # The author's lesson. minimize() runs the gradients and nothing else: unless the update
+    # ops come before it here, the moving averages that inference reads stay where they began.
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        return optimizer.minimize(loss, global_step, name="train_op")
+
+
+def inference(
+    images: Tensor,
+    is_training: Tensor | bool,
+    fc_batch_norm: FcBatchNorm,
+    kernels: Kernels = EXACT,
+) -> Tensor:
     """From pixels to logits.
 
     Args:
       images: float32 [N, 3072], channel-major.
       is_training: bool [] tensor, or a Python bool, which builds the one branch only.
       fc_batch_norm: see build_alexnet.
+      kernels: see build_alexnet.
 
     Returns:
       float32 [N, 10].
     """
+    conv2d = functools.partial(layers.conv2d, kernels=kernels)
+    dense = functools.partial(layers.dense, kernels=kernels)
+
     x = tf.reshape(images, [-1, 3, 32, 32])
     x = tf.transpose(x, [0, 2, 3, 1])  # [N, 32, 32, 3]
 
-    x = layers.conv2d(x, 48, 3, activation=tf.nn.relu, name="conv1")
-    x = tf.nn.local_response_normalization(
+    x = conv2d(x, 48, 3, activation=tf.nn.relu, name="conv1")
+    x = kernels.local_response_normalization(
         x, depth_radius=4, bias=1.0, alpha=0.001 / 9.0, beta=0.75, name="norm1"
     )
     x = layers.max_pooling2d(x, 2, 2, name="pool1")  # [N, 16, 16, 48]
 
-    x = layers.conv2d(x, 96, 3, name="conv2")
+    x = conv2d(x, 96, 3, name="conv2")
     x = layers.batch_normalization(x, is_training, name="batch_normalization")
     x = tf.nn.relu(x)
     x = layers.max_pooling2d(x, 2, 2, name="pool2")  # [N, 8, 8, 96]
 
-    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, name="conv3")
-    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, name="conv4")
+    x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv3")
+    x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv4")
     # A quirk of the original, kept: conv5 is rectified before its normalisation and after it.
-    x = layers.conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
+    x = conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
     x = layers.batch_normalization(x, is_training, name="batch_normalization_1")
     x = tf.nn.relu(x)
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  # [N, 4, 4, 96]
 
     x = layers.flatten(x, name="flatten")  # [N, 1536]
-    for dense, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
-        x = layers.dense(x, 1024, name=dense)
+    x = tf.cast(x, tf.float32)  # bfloat16, if any, ends here; a float32 tensor passes unchanged
+    for name, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
+        x = dense(x, 1024, name=name)
         x = layers.batch_normal(x, is_training, statistics=fc_batch_norm, name=norm)
         x = tf.nn.relu(x)  # [N, 1024]
-    return layers.dense(x, 10, name="dense_2")
+    return dense(x, 10, name="dense_2")
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -138,6 +138,8 @@ _TRAIN_HELP = {
     "checkpoint_every": "steps between checkpoints",
     "keep": "newest checkpoints kept",
     "run_dir": "folder for the run (default: a new one under runs/)",
+    "fast": "many steps in one session call, with ops that are faster and round differently",
+    "precision": "of the convolutions' products; variables stay float32",
 }
 
 
@@ -146,6 +148,10 @@ def _add_train(commands: Any) -> None:
     hints = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         hint = hints[field.name]
+        if hint is bool:
+            text = _TRAIN_HELP[field.name]
+            parser.add_argument(option(field.name), action="store_true", help=text)
+            continue
         choices = get_args(hint) if get_origin(hint) is get_origin(hints["dataset"]) else None
         default = "" if field.default is None else f" (default: {field.default})"
         parser.add_argument(

@@ -29,6 +29,8 @@ class TrainConfig:
       checkpoint_every: steps between checkpoints.
       keep: newest checkpoints kept.
       run_dir: folder for the run; None for a new one under runs/.
+      fast: whether steps run in the graph, with ops that round differently (fast.py).
+      precision: "bfloat16" multiplies so in the convolutions; variables stay float32.
 
     Raises:
       UserError: if a value is not one the option allows.
@@ -48,6 +50,8 @@ class TrainConfig:
     checkpoint_every: int = 1_000
     keep: int = 3
     run_dir: str | None = None
+    fast: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -97,14 +101,17 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+_TYPES = {int: (int,), float: (int, float), bool: (bool,)}  # a bool is an int to Python
+
+
 def _check_type(name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             allowed = ", ".join(get_args(hint))
             raise UserError(f"{option(name)} {value!r} is not one of {allowed}")
         return
-    allowed_types = {int: (int,), float: (int, float)}.get(hint, (str, type(None)))
-    if not isinstance(value, allowed_types) or isinstance(value, bool):
+    allowed_types = _TYPES.get(hint, (str, type(None)))
+    if not isinstance(value, allowed_types) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{option(name)} {value!r} is not of the type it takes; see --help")
 
 

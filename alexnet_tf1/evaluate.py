@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, dataset, runs
+from alexnet_tf1 import batches, dataset, machine, runs
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.kernels import Kernels, choose
+from alexnet_tf1.session import open_session
 
 
 class Accuracies(NamedTuple):
@@ -100,6 +103,22 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
         raise UserError(f"{checkpoint} cannot be read ({reason}); {remedy}") from None
 
 
+def kernels_of(config: TrainConfig) -> Kernels:
+    """The ops that a run computes with, on this machine."""
+    return choose(fast=config.fast, bfloat16=config.precision == "bfloat16", gpu=machine.has_gpu())
+
+
+def network(config: TrainConfig, *, with_train_op: bool = True) -> AlexNet:
+    """Builds a run's network in the current graph, as build_alexnet does."""
+    return build_alexnet(
+        config.update_ops,
+        config.fc_batch_norm,
+        config.learning_rate,
+        kernels=kernels_of(config),
+        with_train_op=with_train_op,
+    )
+
+
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
     """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
     folder = data_dir or run.config.data_dir
@@ -142,8 +161,8 @@ def evaluate(
     )
     path = run.checkpoint(checkpoint)
     data = load_data(run, data_dir)
-    with tf.Graph().as_default(), tf.Session() as session:
-        net = build_alexnet(config.update_ops, config.fc_batch_norm)
+    with tf.Graph().as_default(), open_session(fast=config.fast) as session:
+        net = network(config)
         restore(session, net, path)
         measured = accuracies(session, net, data.test, config.batch_size)
     return {

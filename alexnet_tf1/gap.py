@@ -24,6 +24,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.layers import Norm
+from alexnet_tf1.session import open_session
 from alexnet_tf1.verdict import BATCH, INFERENCE, PRECISE, verdict
 
 # Measured on the real images, docs/gap.md: more changes the accuracy by less than its noise.
@@ -219,7 +220,7 @@ def _gap_points(cells: Sequence[Cell], batch_size: int) -> float:
 @contextmanager
 def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
     """A session with a checkpoint's weights in the graph that `config` describes."""
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), open_session() as session:
         net = build_alexnet(config.update_ops, config.fc_batch_norm)
         repair = Recalibration(net.norms)
         evaluate.restore(session, net, path)

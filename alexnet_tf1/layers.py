@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
-Tensor: TypeAlias = Any  # TensorFlow ships no types: a name for the reader, not for mypy
+from alexnet_tf1.kernels import EXACT, Kernels, Tensor
+
 Activation: TypeAlias = Callable[[Tensor], Tensor] | None
 
 # What a batch normalisation normalises and keeps, one entry a layer, in the order built.
@@ -51,19 +52,26 @@ def norms(graph: Tensor) -> tuple[Norm, ...]:
 
 
 def conv2d(
-    inputs: Tensor, filters: int, kernel_size: int, *, activation: Activation = None, name: str
+    inputs: Tensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    activation: Activation = None,
+    kernels: Kernels = EXACT,
+    name: str,
 ) -> Tensor:
     """Convolves with stride 1 and "same" padding, as `tf.layers.conv2d` does.
 
     Args:
-      inputs: float32 [N, H, W, C], C known.
+      inputs: float32 or bfloat16 [N, H, W, C], C known.
       filters: number of output channels.
       kernel_size: height and width of the kernel, in pixels.
       activation: applied to the result; None for a linear layer.
+      kernels: what convolves.
       name: scope of `kernel` [kernel_size, kernel_size, C, filters] and `bias` [filters].
 
     Returns:
-      float32 [N, H, W, filters].
+      [N, H, W, filters], of the type that `kernels.conv2d` gives; float32 by default.
 
     Raises:
       ValueError: if C is not known when the graph is built.
@@ -71,18 +79,26 @@ def conv2d(
     shape = [kernel_size, kernel_size, _channels(inputs, name), filters]
     with tf.variable_scope(name):
         kernel, bias = _kernel(shape), _bias(filters)
-        outputs = tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
-        outputs = tf.nn.bias_add(outputs, bias)
+        outputs = kernels.conv2d(inputs, tf.convert_to_tensor(kernel))
+        outputs = tf.nn.bias_add(outputs, tf.cast(bias, outputs.dtype))
         return activation(outputs) if activation else outputs
 
 
-def dense(inputs: Tensor, units: int, *, activation: Activation = None, name: str) -> Tensor:
+def dense(
+    inputs: Tensor,
+    units: int,
+    *,
+    activation: Activation = None,
+    kernels: Kernels = EXACT,
+    name: str,
+) -> Tensor:
     """Multiplies by a matrix and adds a bias, as `tf.layers.dense` does.
 
     Args:
       inputs: float32 [N, C], C known.
       units: number of outputs.
       activation: applied to the result; None for a linear layer.
+      kernels: what multiplies.
       name: scope of `kernel` [C, units] and `bias` [units].
 
     Returns:
@@ -93,7 +109,7 @@ def dense(inputs: Tensor, units: int, *, activation: Activation = None, name: st
     """
     with tf.variable_scope(name):
         kernel, bias = _kernel([_channels(inputs, name), units]), _bias(units)
-        outputs = tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+        outputs = tf.nn.bias_add(kernels.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
         return activation(outputs) if activation else outputs
 
 
@@ -167,7 +183,8 @@ def batch_normalization(
                 with tf.name_scope("AssignMovingAvg"):
                     update = tf.assign_sub(average, (average - value) * decay)
                 tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
-    _record(scope.name, inputs, moving_mean, moving_variance, momentum)
+    if not scope.reuse:
+        _record(scope.name, inputs, moving_mean, moving_variance, momentum)
     return outputs
 
 
@@ -206,9 +223,16 @@ def batch_normal(
     # Out of the variable scope, which ExponentialMovingAverage would put in its names twice.
     with tf.name_scope(scope.original_name_scope):
         batch_mean, batch_variance = tf.nn.moments(inputs, list(range(inputs.shape.rank - 1)))
-        ema = tf.train.ExponentialMovingAverage(decay, zero_debias=statistics == "ema")
-        update = ema.apply([batch_mean, batch_variance])
-        moving_mean, moving_variance = ema.average(batch_mean), ema.average(batch_variance)
+        if scope.reuse:
+            moving_mean, moving_variance = _recorded_averages(scope.name)
+            update = tf.group(
+                _move(moving_mean, batch_mean, decay, zero_debias=statistics == "ema"),
+                _move(moving_variance, batch_variance, decay, zero_debias=statistics == "ema"),
+            )
+        else:
+            ema = tf.train.ExponentialMovingAverage(decay, zero_debias=statistics == "ema")
+            update = ema.apply([batch_mean, batch_variance])
+            moving_mean, moving_variance = ema.average(batch_mean), ema.average(batch_variance)
         if statistics == "batch":
             # A quirk of the original, kept: no tf.cond on is_training. The averages move on
             # every forward pass, testing included, and are never read; an image is judged by
@@ -223,8 +247,33 @@ def batch_normal(
                 lambda: (tf.identity(moving_mean), tf.identity(moving_variance)),
             )
         outputs = tf.nn.batch_normalization(inputs, mean, variance, shift, scale, epsilon)
-    _record(scope.name, inputs, moving_mean, moving_variance, decay)
+    if not scope.reuse:
+        _record(scope.name, inputs, moving_mean, moving_variance, decay)
     return outputs
+
+
+def _recorded_averages(name: str) -> tuple[Tensor, Tensor]:
+    """The averages that the first forward pass made for a layer that is built once more.
+
+    ExponentialMovingAverage cannot share variables, so a second pass looks them up; it may be
+    built in the body of a loop, whose graph lies within the one that has them.
+    """
+    graph = tf.get_default_graph()
+    while getattr(graph, "outer_graph", None) is not None:
+        graph = graph.outer_graph
+    (norm,) = (norm for norm in norms(graph) if norm.name == name)
+    return norm.moving_mean, norm.moving_variance
+
+
+def _move(average: Tensor, value: Tensor, decay: float, *, zero_debias: bool) -> Tensor:
+    """What ExponentialMovingAverage.apply does to an average that is already there."""
+    if not zero_debias:
+        return tf.assign_sub(average, (average - value) * (1 - decay))
+    with tf.variable_scope(average.op.name, reuse=True):
+        biased = tf.get_variable("biased", average.shape)
+        updates = tf.get_variable("local_step", [])
+    moved = tf.assign_sub(biased, (biased - value) * (1 - decay))
+    return tf.assign(average, moved / (1 - tf.pow(decay, tf.assign_add(updates, 1.0))))
 
 
 def _cond(pred: Tensor | bool, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:

@@ -16,10 +16,17 @@ def device() -> str:
     import tensorflow
 
     gpus = tensorflow.config.list_physical_devices("GPU")
-    if gpus:
+    if has_gpu():
         details = tensorflow.config.experimental.get_device_details(gpus[0])
         return f"GPU, {details.get('device_name', gpus[0].name)}"
     return f"CPU, {os.cpu_count()} cores"
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU."""
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
 def peak_rss_mb() -> float | None:

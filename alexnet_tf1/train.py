@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import dataset, evaluate, machine, plots, progress, runs
-from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1 import dataset, evaluate, fast, machine, plots, progress, runs
+from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.session import describe, open_session
 from alexnet_tf1.signals import StopRequest
 
 
@@ -66,15 +68,29 @@ def train(config: TrainConfig) -> dict[str, Any]:
     runs.save_config(run)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
-        net = build_alexnet(config.update_ops, config.fc_batch_norm, config.learning_rate)
+        net = evaluate.network(config, with_train_op=not config.fast)
+        loop = None
+        if config.fast:
+            loop = fast.build_loop(net, config)
+            net = net._replace(train_op=loop.train_op)
         initialise = tf.global_variables_initializer()
         saver = tf.train.Saver(max_to_keep=config.keep, save_relative_paths=True)
         graph.finalize()
-        with tf.Session(config=session_config()) as session, StopRequest() as stop:
+        with open_session(fast=config.fast) as session, StopRequest() as stop:
+            if loop:
+                loop.fill(session, data.train)
+                # The graph has the images now; a second copy would be 154 MB for nothing.
+                data = data._replace(train=data.train._replace(images=data.train.images[:0].copy()))
             session.run(initialise)
             _introduce(run, data, net)
+            batches = Batches(data.train, config.seed)
+            steps: Steps | fast.FastSteps = (
+                fast.FastSteps(session, loop, batches, config.batch_size)
+                if loop
+                else Steps(session, net, batches, config.batch_size)
+            )
             with tf.summary.FileWriter(str(run.folder), graph) as writer:
-                outcome = _loop(run, data, net, session, saver, writer, stop)
+                outcome = _loop(run, data, net, steps, session, saver, writer, stop)
             accuracies = None
             if outcome.stopped_by is None:
                 print("Testing every image in both modes ...")
@@ -86,57 +102,80 @@ def train(config: TrainConfig) -> dict[str, Any]:
     return result
 
 
-def session_config() -> Any:
-    """The session's settings: GPU memory grows as needed; all else is TensorFlow's choice."""
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    return config
+class Steps:
+    """Takes training steps as the original does: a batch, a session.run.
+
+    Attributes:
+      most: how many steps the next call may take.
+    """
+
+    most = 1
+
+    def __init__(self, session: Any, net: AlexNet, batches: Batches, batch_size: int) -> None:
+        self._session = session
+        self._net = net
+        self._batches = batches
+        self._batch_size = batch_size
+
+    def take(self, steps: int) -> tuple[Sequence[float], Sequence[float]]:
+        """Trains one step; returns its loss in nats and its accuracy, before the update."""
+        net = self._net
+        images, labels = self._batches.next_batch(self._batch_size)
+        loss, accuracy, _ = self._session.run(
+            [net.loss, net.accuracy, net.train_op],
+            {net.images: images, net.labels: labels, net.is_training: True},
+        )
+        return [loss], [accuracy]
 
 
 def _loop(
     run: runs.Run,
     data: Dataset,
     net: AlexNet,
+    steps: Steps | fast.FastSteps,
     session: Any,
     saver: Any,
     writer: Any,
     stop: StopRequest,
 ) -> Outcome:
-    """The original's loop: a batch, a session.run, and now and then a line, a test, a save."""
+    """The original's loop: steps, and now and then a line, a test, a save."""
     config = run.config
-    batches = Batches(data.train, config.seed)
+    step = 0
     started = logged = time.perf_counter()
     with progress.bar(config.steps) as advance:
-        for step in range(1, config.steps + 1):
-            images, labels = batches.next_batch(config.batch_size)
-            loss, accuracy, _ = session.run(
-                [net.loss, net.accuracy, net.train_op],
-                {net.images: images, net.labels: labels, net.is_training: True},
-            )
-            if not np.isfinite(loss):
+        while step < config.steps and stop.received is None:
+            losses, accuracies = steps.take(min(steps.most, _until_next_event(config, step)))
+            finite = np.isfinite(losses)
+            if not finite.all():
+                bad = int(np.argmin(finite))
                 raise UserError(
-                    f"the loss is {loss} at step {step}; lower --learning-rate "
+                    f"the loss is {losses[bad]} at step {step + 1 + bad}; lower --learning-rate "
                     f"{config.learning_rate} ({run.folder} keeps what was logged)"
                 )
-            last = step == config.steps or stop.received is not None
+            step += len(losses)
+            loss, accuracy = float(losses[-1]), float(accuracies[-1])
             if step % config.log_every == 0:
                 now = time.perf_counter()
                 rate = config.log_every * config.batch_size / (now - logged)
                 logged = now
                 print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{_of(data)}")
-                _record(run, writer, step, loss=float(loss), accuracy=accuracy, images_per_s=rate)
+                _record(run, writer, step, loss=loss, accuracy=accuracy, images_per_s=rate)
             if step % config.test_every == 0 and stop.received is None:
                 tested = first_batches(data, config)
                 found = evaluate.hits(session, net, tested, config.batch_size).mean()
                 print(f"[Test] Step: {step}, acc:{found:.5f}{_of(data)}")
                 _record(run, writer, step, test_accuracy=float(found))
+            last = step == config.steps or stop.received is not None
             if step % config.checkpoint_every == 0 or last:
                 saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
             advance(step)
-            if last:
-                break
-    wall_s = time.perf_counter() - started
-    return Outcome(step, float(loss), wall_s, stop.received)
+    return Outcome(step, loss, time.perf_counter() - started, stop.received)
+
+
+def _until_next_event(config: TrainConfig, step: int) -> int:
+    """How many steps there are until something else is due: a line, a test, a save, the end."""
+    every = (config.log_every, config.test_every, config.checkpoint_every)
+    return min(config.steps - step, *(cadence - step % cadence for cadence in every))
 
 
 def first_batches(data: Dataset, config: TrainConfig) -> dataset.Split:
@@ -192,6 +231,7 @@ def _result(
         "steps_per_s": outcome.steps / outcome.wall_s,
         "peak_rss_mb": machine.peak_rss_mb(),
         "device": machine.device(),
+        "execution": describe(fast=run.config.fast, precision=run.config.precision),
         "versions": machine.versions(),
         "stopped_by": outcome.stopped_by,
     }

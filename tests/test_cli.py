@@ -160,6 +160,8 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
         "checkpoint_every": 1_000,
         "keep": 3,
         "run_dir": None,
+        "fast": False,
+        "precision": "float32",
     }
     assert TrainConfig(**parsed) == TrainConfig()
 

@@ -1,0 +1,147 @@
+"""Many training steps in one session call: the images in the graph, the loop too."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1.alexnet import AlexNet, inference, minimize
+from alexnet_tf1.batches import SCALED, Batches
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.dataset import Split
+from alexnet_tf1.evaluate import kernels_of
+from alexnet_tf1.kernels import Tensor
+
+
+class FastLoop(NamedTuple):
+    """The training loop inside the graph.
+
+    Attributes:
+      rows: int32 placeholder [K, N], the examples of each of K steps.
+      losses: float32 [K], of each step before its update, in nats.
+      accuracies: float64 [K], of each step's batch.
+      train_op: the op that trains the K steps.
+      images: uint8 variable [examples, 3072], not in checkpoints.
+      labels: int64 variable [examples], not in checkpoints.
+      values: placeholders that fill these two variables.
+      load: the op that does.
+    """
+
+    rows: Tensor
+    losses: Tensor
+    accuracies: Tensor
+    train_op: Tensor
+    images: Tensor
+    labels: Tensor
+    values: tuple[Tensor, Tensor]
+    load: Tensor
+
+    def fill(self, session: Any, split: Split) -> None:
+        """Copies the training set into the graph's variables."""
+        session.run(self.load, dict(zip(self.values, split, strict=True)))
+
+
+class FastSteps:
+    """Takes training steps, as many in a session call as fit into half a second.
+
+    How many that are changes no bit of the results; it bounds how long a signal waits.
+
+    Attributes:
+      most: how many steps the next call may take.
+    """
+
+    SECONDS = 0.5
+
+    def __init__(self, session: Any, loop: FastLoop, batches: Batches, batch_size: int) -> None:
+        self.most = 1
+        self._session = session
+        self._loop = loop
+        self._batches = batches
+        self._batch_size = batch_size
+
+    def take(self, steps: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """Trains `steps` steps; returns the loss (nats) and accuracy of each, [steps]."""
+        started = time.perf_counter()
+        rows = np.stack([self._batches.next_rows(self._batch_size) for _ in range(steps)])
+        losses, accuracies = self._session.run(
+            [self._loop.losses, self._loop.accuracies], {self._loop.rows: rows}
+        )
+        each = (time.perf_counter() - started) / steps
+        # At most twice as many as the last time: the first calls are slow for other reasons.
+        self.most = max(1, min(2 * self.most, int(self.SECONDS / each)))
+        return losses, accuracies
+
+
+def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
+    """Builds the loop over the variables of a network in the current graph.
+
+    The body is the network once more, on the same variables, always in training. Steps are in
+    order: each one's reads wait for the updates of the one before.
+
+    Args:
+      net: built for the same settings without a train_op; it serves for testing.
+      config: the settings.
+
+    Returns:
+      The loop.
+    """
+    kernels = kernels_of(config)
+    values = tf.placeholder(tf.uint8, [None, 3072]), tf.placeholder(tf.int64, [None])
+    images, labels = _resident(values[0], "images"), _resident(values[1], "labels")
+    rows = tf.placeholder(tf.int32, [None, None], name="rows")
+    steps = tf.shape(rows)[0]
+
+    def body(step: Tensor, losses: Tensor, accuracies: Tensor) -> tuple[Tensor, ...]:
+        # The body's graph begins with a copy of the collections; net's updates are not its own.
+        tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
+        batch = rows[step]
+        pixels = tf.gather(SCALED, tf.cast(tf.gather(images, batch), tf.int32))
+        answers = tf.gather(labels, batch)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            logits = inference(tf.reshape(pixels, [-1, 3072]), True, config.fc_batch_norm, kernels)
+        loss = tf.losses.sparse_softmax_cross_entropy(answers, logits)
+        hits = tf.cast(tf.equal(tf.argmax(logits, 1), answers), tf.float64)
+        train_op = minimize(loss, net.global_step, config.update_ops, config.learning_rate)
+        # All that goes into the next step waits for this one's update.
+        with tf.control_dependencies([train_op]):
+            return (
+                step + 1,
+                losses.write(step, tf.identity(loss)),
+                accuracies.write(step, tf.reduce_mean(hits)),
+            )
+
+    _, losses, accuracies = tf.while_loop(
+        lambda step, *_: step < steps,
+        body,
+        (0, tf.TensorArray(tf.float32, steps), tf.TensorArray(tf.float64, steps)),
+        parallel_iterations=1,
+        name="steps",
+    )
+    train_op = tf.group(losses.flow, name="train_op")
+    tf.add_to_collection(tf.GraphKeys.TRAIN_OP, train_op)
+    return FastLoop(
+        rows=rows,
+        losses=losses.stack(),
+        accuracies=accuracies.stack(),
+        train_op=train_op,
+        images=images,
+        labels=labels,
+        values=values,
+        load=tf.group(images.initializer, labels.initializer),
+    )
+
+
+def _resident(value: Tensor, name: str) -> Tensor:
+    """A variable that holds the training set and that no checkpoint saves."""
+    return tf.Variable(
+        value,
+        trainable=False,
+        validate_shape=False,
+        collections=[tf.GraphKeys.LOCAL_VARIABLES],
+        use_resource=True,
+        name=f"training_{name}",
+    )

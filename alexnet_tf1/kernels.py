@@ -1,0 +1,180 @@
+"""The ops a step spends its time in: TensorFlow's own, or faster ones that round differently.
+
+`EXACT` is what the original program runs. `choose` gives what `--fast` and `--precision` ask for:
+the same mathematics with other rounding. docs/performance.md has what each of them gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+Tensor: TypeAlias = Any  # TensorFlow ships no types: a name for the reader, not for mypy
+custom_gradient: Callable[[Callable[..., Any]], Callable[..., Tensor]] = tf.custom_gradient
+
+
+class Kernels(NamedTuple):
+    """What `layers` and `alexnet` compute with.
+
+    Attributes:
+      conv2d: inputs [N, H, W, C], kernel [3, 3, C, D] -> [N, H, W, D]; stride 1, "same" padding.
+      matmul: float32 [N, C], float32 [C, D] -> float32 [N, D].
+      local_response_normalization: with the arguments of the function in tf.nn.
+    """
+
+    conv2d: Callable[[Tensor, Tensor], Tensor]
+    matmul: Callable[[Tensor, Tensor], Tensor]
+    local_response_normalization: Callable[..., Tensor]
+
+
+def conv2d(inputs: Tensor, kernel: Tensor) -> Tensor:
+    """TensorFlow's own convolution: float32 or bfloat16, stride 1, "same" padding."""
+    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
+
+
+EXACT = Kernels(conv2d, tf.matmul, tf.nn.local_response_normalization)
+
+
+def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Kernels:
+    """Picks the ops for a run.
+
+    Args:
+      fast: whether ops that round differently from the original's may be used.
+      bfloat16: whether the convolutions multiply in bfloat16.
+      gpu: whether the step runs on a GPU, where TensorFlow's own gradients are the right ones.
+
+    Returns:
+      The ops; `EXACT` where nothing is asked for.
+    """
+    kernels = EXACT
+    if fast:
+        kernels = Kernels(conv2d, matmul, local_response_normalization)
+    if bfloat16:
+        convolve = conv2d if gpu or not fast else conv2d_with_gradient_as_convolution
+        kernels = kernels._replace(conv2d=lambda x, kernel: in_bfloat16(convolve, x, kernel))
+    return kernels
+
+
+def in_bfloat16(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolves in bfloat16 (8 bits of mantissa) with sums in float32 inside the op.
+
+    The kernel is a float32 variable and stays one: it is rounded for each step, and its gradient
+    comes back in float32.
+
+    Args:
+      convolve: the convolution.
+      x: float32 or bfloat16 [N, H, W, C].
+      kernel: float32 [3, 3, C, D].
+
+    Returns:
+      bfloat16 [N, H, W, D]; float32 where C is 3, the image, whose 27 products a pixel gain
+      nothing from it.
+    """
+    if x.shape[-1] == 3:
+        return convolve(x, kernel)
+    return convolve(tf.cast(x, tf.bfloat16), tf.cast(kernel, tf.bfloat16))
+
+
+@custom_gradient
+def conv2d_with_gradient_as_convolution(inputs: Tensor, kernel: Tensor) -> Any:
+    """`conv2d` whose kernel gradient is a forward convolution, for a CPU in bfloat16.
+
+    dkernel[i, j, c, d] = sum over n, y, x of inputs[n, y+i-1, x+j-1, c] * doutputs[n, y, x, d]
+    is a convolution of images [C, H, W, N] with a kernel [H, W, N, D]. For bfloat16 oneDNN's
+    forward convolution is up to 1.7 times as fast as its kernel gradient, where the image is
+    small (8 x 8): docs/performance.md. Larger ones keep TensorFlow's gradient.
+
+    Args:
+      inputs: bfloat16 [N, H, W, C].
+      kernel: bfloat16 [3, 3, C, D].
+
+    Returns:
+      bfloat16 [N, H, W, D].
+    """
+
+    def gradient(doutputs: Tensor) -> tuple[Tensor, Tensor]:
+        dinputs = tf.nn.conv2d_backprop_input(
+            tf.shape(inputs), kernel, doutputs, strides=[1, 1, 1, 1], padding="SAME"
+        )
+        if inputs.shape[1] > 8:
+            return dinputs, tf.nn.conv2d_backprop_filter(
+                inputs, kernel.shape, doutputs, strides=[1, 1, 1, 1], padding="SAME"
+            )
+        images = tf.transpose(inputs, [3, 1, 2, 0])  # [C, H, W, N]
+        images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        window = tf.transpose(doutputs, [1, 2, 0, 3])  # [H, W, N, D]
+        dkernel = tf.nn.conv2d(images, window, strides=1, padding="VALID")  # [C, 3, 3, D]
+        return dinputs, tf.transpose(dkernel, [1, 2, 0, 3])
+
+    return conv2d(inputs, kernel), gradient
+
+
+@custom_gradient
+def matmul(inputs: Tensor, kernel: Tensor) -> Any:
+    """`tf.matmul` whose gradient of the inputs is a batched product of one.
+
+    For 20 rows oneDNN's product with a transposed right side takes 5 times as long as the same
+    product as a batch of one (docs/performance.md).
+
+    Args:
+      inputs: float32 [N, C].
+      kernel: float32 [C, D].
+
+    Returns:
+      float32 [N, D].
+    """
+
+    def gradient(doutputs: Tensor) -> tuple[Tensor, Tensor]:
+        dinputs = tf.matmul(doutputs[tf.newaxis], kernel[tf.newaxis], transpose_b=True)
+        return tf.squeeze(dinputs, 0), tf.matmul(inputs, doutputs, transpose_a=True)
+
+    return tf.matmul(inputs, kernel), gradient
+
+
+def local_response_normalization(
+    inputs: Tensor, *, depth_radius: int, bias: float, alpha: float, beta: float, name: str
+) -> Tensor:
+    """`tf.nn.local_response_normalization` as products with a banded matrix.
+
+    s = bias + alpha * (sum of inputs**2 over channels within depth_radius), outputs =
+    inputs * s**-beta. The sum is a product with a matrix that is 1 near the diagonal, and so is
+    the one in the gradient; TensorFlow's own op walks the channels one at a time.
+
+    Args:
+      inputs: float32 [N, H, W, C], C known.
+      depth_radius: channels on either side.
+      bias: dimensionless, positive.
+      alpha: dimensionless.
+      beta: 0.75, whose power is two square roots.
+      name: of the op.
+
+    Returns:
+      float32 [N, H, W, C].
+
+    Raises:
+      ValueError: if beta is not 0.75.
+    """
+    if beta != 0.75:
+        raise ValueError(f"beta={beta} is not 0.75; use tf.nn.local_response_normalization")
+    channels = int(inputs.shape[-1])
+    distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
+    band = np.float32(alpha) * (distance <= depth_radius).astype(np.float32)
+
+    @custom_gradient
+    def normalise(rows: Tensor) -> Any:
+        scale = tf.nn.bias_add(tf.matmul(tf.square(rows), band), tf.fill([channels], bias))
+        root = tf.rsqrt(scale)
+        power = root * tf.sqrt(root)  # scale ** -0.75
+
+        def gradient(doutputs: Tensor) -> Tensor:
+            direct = doutputs * power
+            return direct - rows * tf.matmul(direct * (rows / scale), np.float32(2 * beta) * band)
+
+        return rows * power, gradient
+
+    with tf.name_scope(name):
+        rows = tf.reshape(inputs, [-1, channels])
+        return tf.reshape(normalise(rows), tf.shape(inputs))

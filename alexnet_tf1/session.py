@@ -1,0 +1,40 @@
+"""How a session uses the machine: device placement, GPU memory, TF32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+
+def open_session(*, fast: bool = False) -> Any:
+    """Opens a session of the current default graph.
+
+    Ops go to the first GPU where there is one, else to the CPU; an op without a GPU kernel goes
+    to the CPU. GPU memory grows as needed, so that others may use the rest. A GPU multiplies
+    float32 in full, as the original's did, unless `fast` lets it round factors to TF32 (10 bits
+    of mantissa); TensorFlow keeps that switch for the whole process. On a CPU none of this
+    changes a bit.
+
+    Args:
+      fast: whether a GPU may use TF32.
+
+    Returns:
+      The session.
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(fast)
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.gpu_options.allow_growth = True
+    return tf.Session(config=config)
+
+
+def describe(*, fast: bool, precision: str) -> dict[str, Any]:
+    """What was decided, for result.json."""
+    return {
+        "precision": precision,
+        "fast": fast,
+        "tf32_on_gpu": fast,
+        "gpu_memory": "grows as needed",
+        "placement": "first GPU if any, else CPU; ops without a GPU kernel on the CPU",
+        "xla": False,
+    }
