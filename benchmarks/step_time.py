@@ -5,13 +5,15 @@
 
 Each loop lives in a process of its own and runs when it is its turn: a block of steps of one,
 then of the next, round after round, so that a machine whose speed drifts favours none. The
-figure to quote is the median of the ratios of neighbouring blocks. The reference is the same
-graph through the real tf.layers (tf_keras), fed float64 from a float64 data set, as the original.
+figures are medians over the rounds; `ratio` is the ratio of the medians, its spread the smallest
+and largest ratio within one round. The last column is the fraction of the machine's own float32
+matrix-product rate (1024 x 1024), measured in the same rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -22,22 +24,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-LOOPS = ("reference", "default")
+from loops import LOOPS, NEEDS, flops, load, matmul_rate
+
+RATES = {"float32 products": "float32", "bfloat16 products": "bfloat16"}
+PRODUCTS = 20  # 1024 x 1024 products a block, 43 GFLOP
 
 
-def worker(loop: str, data_dir: str | None, batch_size: int) -> None:
+def worker(name: str, data_dir: str | None, batch_size: int) -> None:
     """Runs blocks of steps on request: a number of steps a line in, seconds and memory out."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is printed must not look like a reply
-    import tensorflow.compat.v1 as tf
-
-    tf.disable_eager_execution()
-    step = STEPS[loop](load(data_dir), batch_size)
+    run = matmul_rate(RATES[name]) if name in RATES else LOOPS[name](load(data_dir), batch_size)
     for line in sys.stdin:
         started = time.perf_counter()
-        for _ in range(int(line)):
-            step()
+        run(int(line))
         elapsed = time.perf_counter() - started
         from alexnet_tf1.machine import peak_rss_mb
 
@@ -45,122 +45,82 @@ def worker(loop: str, data_dir: str | None, batch_size: int) -> None:
         replies.flush()
 
 
-def load(data_dir: str | None) -> Any:
-    from alexnet_tf1 import dataset
+class Worker:
+    """A loop in its process."""
 
-    name = "cifar10" if data_dir else "synthetic"
-    return dataset.load(name, Path(data_dir) if data_dir else None, announce=lambda text: None)
-
-
-def reference_step(data: Any, batch_size: int) -> Any:
-    """The original's loop: float64 data, float64 feeds, the real tf.layers."""
-    sys.path.insert(0, str(HERE.parent / "tests"))
-    import numpy as np
-    import tensorflow.compat.v1 as tf
-    from oracle import reference_alexnet
-
-    images, labels = data.train.images / 127.5 - 1, data.train.labels
-    order = np.random.permutation(len(labels))
-    images, labels, at = images[order], labels[order], 0
-    net = reference_alexnet()
-    session = tf.Session()
-    session.run(tf.global_variables_initializer())
-
-    def step() -> None:
-        nonlocal at, images, labels
-        if at + batch_size > len(labels):
-            order = np.random.permutation(len(labels))
-            images, labels, at = images[order], labels[order], 0
-        batch = slice(at, at + batch_size)
-        feed = {net["images"]: images[batch], net["labels"]: labels[batch]}
-        fetches = [net["loss"], net["accuracy"], net["train_op"]]
-        session.run(fetches, {**feed, net["is_training"]: True})
-        at += batch_size
-
-    return step
-
-
-def default_step(data: Any, batch_size: int) -> Any:
-    """The loop of alexnet_tf1.train, without its log."""
-    import tensorflow.compat.v1 as tf
-
-    from alexnet_tf1 import build_alexnet
-    from alexnet_tf1.batches import Batches
-    from alexnet_tf1.train import session_config
-
-    batches = Batches(data.train, seed=0)
-    net = build_alexnet()
-    session = tf.Session(config=session_config())
-    session.run(tf.global_variables_initializer())
-    tf.get_default_graph().finalize()
-
-    def step() -> None:
-        images, labels = batches.next_batch(batch_size)
-        feed = {net.images: images, net.labels: labels, net.is_training: True}
-        session.run([net.loss, net.accuracy, net.train_op], feed)
-
-    return step
-
-
-STEPS = {"reference": reference_step, "default": default_step}
-
-
-def measure(options: argparse.Namespace, log: Any) -> dict[str, Any]:
-    workers = {}
-    for loop in LOOPS:
-        command = [sys.executable, __file__, "--worker", loop, "--batch-size"]
-        command += [str(options.batch_size)]
-        command += ["--data-dir", options.data_dir] if options.data_dir else []
-        workers[loop] = subprocess.Popen(
+    def __init__(self, name: str, data_dir: str | None, batch_size: int) -> None:
+        self.name = name
+        command = [sys.executable, __file__, "--worker", name, "--batch-size", str(batch_size)]
+        command += ["--data-dir", data_dir] if data_dir else []
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if name == "reference":
+            environment["TF_USE_LEGACY_KERAS"] = "1"
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=self._log,
             text=True,
-            env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env=environment,
         )
 
-    def block(loop: str, steps: int) -> dict[str, float]:
-        process = workers[loop]
-        print(steps, file=process.stdin, flush=True)
-        reply = process.stdout.readline()
+    def block(self, steps: int) -> dict[str, float]:
+        """Runs so many steps; returns their seconds and the process's peak memory."""
+        print(steps, file=self._process.stdin, flush=True)
+        reply = self._process.stdout.readline()
         if not reply:
-            log.seek(0)
-            sys.exit(f"the {loop} loop ended early:\n{log.read()}")
+            self._log.seek(0)
+            sys.exit(f"the loop {self.name} ended early:\n{self._log.read()}")
         return json.loads(reply)
 
-    for loop in LOOPS:
-        block(loop, options.steps)  # the first steps allocate and are not counted
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Takes turns; returns one dict of blocks a round."""
+    names = [*options.loops, *RATES]
+    workers = [Worker(name, options.data_dir, options.batch_size) for name in names]
+    steps = {name: PRODUCTS if name in RATES else options.steps for name in names}
+    for one in workers:
+        one.block(steps[one.name])  # the first steps build and allocate, and are not counted
     rounds = []
     for number in range(options.rounds):
-        order = LOOPS if number % 2 == 0 else LOOPS[::-1]
-        found = {loop: block(loop, options.steps) for loop in order}
-        rounds.append({loop: found[loop] for loop in LOOPS})
-        line = "  ".join(
-            f"{loop} {1e3 * found[loop]['seconds'] / options.steps:.1f} ms" for loop in LOOPS
-        )
-        print(f"round {number + 1}: {line}", file=sys.stderr)
-    for process in workers.values():
-        process.stdin.close()
-        process.wait()
-    return summarise(rounds, options)
+        turn = workers if number % 2 == 0 else workers[::-1]
+        found = {one.name: one.block(steps[one.name]) for one in turn}
+        rounds.append(found)
+        line = "  ".join(f"{k} {1e3 * found[k]['seconds'] / options.steps:.1f}" for k in names)
+        print(f"round {number + 1}, ms: {line}", file=sys.stderr)
+    for one in workers:
+        one.close()
+    return rounds
 
 
 def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Medians over the rounds."""
+    rate = {
+        kind: 2e-9 * 1024**3 * PRODUCTS / statistics.median(r[name]["seconds"] for r in rounds)
+        for name, kind in RATES.items()
+    }
+    base = options.loops[0]
     rows = []
-    for loop in LOOPS:
-        times = [1e3 * r[loop]["seconds"] / options.steps for r in rounds]
-        ratios = [r[loop]["seconds"] / r["reference"]["seconds"] for r in rounds]
-        median = statistics.median(times)
+    for name in options.loops:
+        seconds = statistics.median(r[name]["seconds"] for r in rounds) / options.steps
+        ratios = [r[name]["seconds"] / r[base]["seconds"] for r in rounds]
+        of_base = statistics.median(r[base]["seconds"] for r in rounds) / options.steps
         rows.append(
             {
-                "loop": loop,
-                "ms_per_step": median,
-                "images_per_s": 1e3 * options.batch_size / median,
-                "ratio": statistics.median(ratios),
+                "loop": name,
+                "ms_per_step": 1e3 * seconds,
+                "images_per_s": options.batch_size / seconds,
+                "ratio": seconds / of_base,
                 "ratio_min": min(ratios),
                 "ratio_max": max(ratios),
-                "peak_rss_mb": rounds[-1][loop]["peak_rss_mb"],
+                "peak_rss_mb": rounds[-1][name]["peak_rss_mb"],
+                "of_matmul_rate": 1e-9 * flops(options.batch_size) / seconds / rate["float32"],
             }
         )
     from alexnet_tf1 import machine
@@ -170,34 +130,46 @@ def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict
         "batch_size": options.batch_size,
         "steps_a_block": options.steps,
         "rounds": options.rounds,
+        "gflops_of_products": rate,
+        "gflop_per_step": 1e-9 * flops(options.batch_size),
         "device": machine.device(),
         "versions": machine.versions(),
         "rows": rows,
     }
 
 
+def installed(loop: str) -> bool:
+    """Whether the package that a loop needs is there."""
+    return importlib.util.find_spec(NEEDS.get(loop, "tensorflow")) is not None
+
+
 def main() -> None:
+    """Measures, prints the table, writes the JSON."""
+    there = [loop for loop in LOOPS if installed(loop)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", help="folder of CIFAR-10 (default: the embedded set)")
     parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=50, help="steps a block")
+    parser.add_argument("--steps", type=int, default=40, help="steps a block")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--loops", nargs="+", choices=there, default=there, metavar="LOOP",
+                        help="first the one to compare with; of: " + ", ".join(there))  # fmt: skip
     parser.add_argument("--json", type=Path, default=Path("step_time.json"))
-    parser.add_argument("--worker", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=[*LOOPS, *RATES], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker, options.data_dir, options.batch_size)
         return
-    with tempfile.TemporaryFile("w+") as log:
-        found = measure(options, log)
-    print("| loop | ms/step | images/s | of the reference (min to max) | peak memory |")
-    print("|---|---|---|---|---|")
+    found = summarise(measure(options), options)
+    print("| loop | ms/step | images/s | ratio (min to max) | peak memory | of product rate |")
+    print("|---|---|---|---|---|---|")
     for row in found["rows"]:
         print(
             f"| {row['loop']} | {row['ms_per_step']:.1f} | {row['images_per_s']:.0f} "
             f"| {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f}) "
-            f"| {row['peak_rss_mb']:.0f} MB |"
+            f"| {row['peak_rss_mb']:.0f} MB | {row['of_matmul_rate']:.2f} |"
         )
+    rate = found["gflops_of_products"]
+    print(f"products: {rate['float32']:.0f} GFLOP/s float32, {rate['bfloat16']:.0f} bfloat16")
     options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -8,6 +8,7 @@ A while loop adds `_Loop`, the merge of a loop variable's first and next values.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,7 @@ Tensor = tuple[int, int]  # (node id, output index)
 # A graph from a stranger may call functions within functions without end.
 MAX_NODES = 400_000
 MAX_DEPTH = 48
+OUTPUT = re.compile(r"[0-9]{1,9}")  # what follows the colon in a tensor's name
 
 _CALL_ATTRS = {
     "PartitionedCall": "f",
@@ -90,6 +92,7 @@ class FlatGraph:
     def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
         self.nodes: list[Node] = []
         self.truncated: list[str] = []
+        self._promised = 0  # nodes of the calls in the queue
         self._library = {f.signature.name: f for f in graph_def.library.function}
         self._op_defs = op_defs or {}
         self._outputs: dict[str, list[tuple[str, str, str]]] = {}
@@ -154,9 +157,10 @@ class FlatGraph:
     def _may_expand(
         self, name: str, callees: list[tuple[str, str, bool | int | None]], stack: tuple[str, ...]
     ) -> bool:
-        size = sum(len(self._library[function].node_def) for _, function, _ in callees)
-        fits = len(stack) < MAX_DEPTH and len(self.nodes) + size < MAX_NODES
+        size = sum(_size(self._library[function]) for _, function, _ in callees)
+        fits = len(stack) < MAX_DEPTH and len(self.nodes) + self._promised + size < MAX_NODES
         if fits and not any(function in stack for _, function, _ in callees):
+            self._promised += size
             return True
         self.truncated.append(name)
         return False
@@ -219,6 +223,8 @@ class FlatGraph:
         entry = names.get(parts[0])
         if entry is None:
             return None
+        if not all(OUTPUT.fullmatch(number) for number in parts[1:][-1:]):
+            return None
         if len(parts) == 3:
             return _output(entry, self._output_index(entry, parts[1], int(parts[2])))
         return _output(entry, int(parts[1]) if len(parts) == 2 else 0)
@@ -261,6 +267,7 @@ class FlatGraph:
     def _expand(self, call: _Call) -> None:
         """Replaces a call by the bodies of its functions."""
         node = call.node
+        self._promised -= sum(_size(self._library[function]) for _, function, _ in call.callees)
         is_while = node.definition.op in _WHILE
         if is_while:
             self._expand_while(call)
@@ -318,9 +325,11 @@ class FlatGraph:
         self._scope(path, fdef.node_def, names, frame.id, (*call.stack, function))
         for node in self.nodes[first:]:
             node.place = call.node.place
-        # Whoever runs the call runs all that its body writes, and its control outputs.
+        # Whoever runs the call runs its control outputs, and all that its body writes; but a
+        # session lowers an If, While or Case to Switch and Merge, and so prunes its body.
+        lowered = call.node.definition.attr["_lower_using_switch_merge"].b
         for node in self.nodes[first:]:
-            if node.op == "_Call" or _writes(node.op):
+            if (node.op == "_Call" or _writes(node.op)) and not lowered:
                 call.node.controls.append(node.id)
         for target in fdef.control_ret.values():
             entry = names.get(target)
@@ -374,7 +383,13 @@ class FlatGraph:
 def _output(entry: int | _Call, output: int) -> Tensor | None:
     if isinstance(entry, int):
         return (entry, output)
-    return (entry.rets[output], 0) if output < len(entry.rets) else None
+    return (entry.rets[output], 0) if 0 <= output < len(entry.rets) else None
+
+
+def _size(function: Any) -> int:
+    """How many nodes a call of the function adds at most: parameters, outputs, loops, body."""
+    arguments = len(function.signature.input_arg) + 2 * len(function.signature.output_arg)
+    return arguments + len(function.node_def) + 2
 
 
 def _writes(op: str) -> bool:

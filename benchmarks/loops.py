@@ -1,0 +1,237 @@
+"""The loops that step_time.py times: each a function `make(data, batch_size)` that returns
+`run(steps)`, which trains so many steps.
+
+A loop lives in a process of its own: `reference` needs TF_USE_LEGACY_KERAS=1, and the peers
+(Keras 3 `fit`, PyTorch) are frameworks of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+Run = Callable[[int], None]
+
+# Multiply-adds of one image forward, layer by layer (3 x 3 x in x out x pixels; in x out).
+MULTIPLY_ADDS = {
+    "conv1": 27 * 48 * 32 * 32,
+    "conv2": 9 * 48 * 96 * 16 * 16,
+    "conv3": 9 * 96 * 192 * 8 * 8,
+    "conv4": 9 * 192 * 192 * 8 * 8,
+    "conv5": 9 * 192 * 96 * 8 * 8,
+    "dense": 1536 * 1024,
+    "dense_1": 1024 * 1024,
+    "dense_2": 1024 * 10,
+}
+
+
+def flops(batch_size: int) -> float:
+    """Floating-point operations of a training step: forward, and twice that backward (gradients
+    of the inputs and of the kernels), less the gradient of the image, which nobody needs.
+    """
+    return 2.0 * batch_size * (3 * sum(MULTIPLY_ADDS.values()) - MULTIPLY_ADDS["conv1"])
+
+
+def load(data_dir: str | None) -> Any:
+    from alexnet_tf1 import dataset
+
+    name = "cifar10" if data_dir else "synthetic"
+    return dataset.load(name, Path(data_dir) if data_dir else None, announce=lambda text: None)
+
+
+def reference(data: Any, batch_size: int) -> Run:
+    """The original's loop: float64 data, float64 feeds, the real tf.layers."""
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    import numpy as np
+    import tensorflow.compat.v1 as tf
+    from oracle import reference_alexnet
+
+    tf.disable_eager_execution()
+    images, labels = data.train.images / 127.5 - 1, data.train.labels
+    order = np.random.permutation(len(labels))
+    images, labels, at = images[order], labels[order], 0
+    net = reference_alexnet()
+    session = tf.Session()
+    session.run(tf.global_variables_initializer())
+
+    def run(steps: int) -> None:
+        nonlocal at, images, labels
+        for _ in range(steps):
+            if at + batch_size > len(labels):
+                order = np.random.permutation(len(labels))
+                images, labels, at = images[order], labels[order], 0
+            batch = slice(at, at + batch_size)
+            feed = {net["images"]: images[batch], net["labels"]: labels[batch]}
+            fetches = [net["loss"], net["accuracy"], net["train_op"]]
+            session.run(fetches, {**feed, net["is_training"]: True})
+            at += batch_size
+
+    return run
+
+
+def ours(**settings: Any) -> Callable[[Any, int], Run]:
+    """The loop of alexnet_tf1.train, without its log, for settings of TrainConfig."""
+
+    def make(data: Any, batch_size: int) -> Run:
+        import tensorflow.compat.v1 as tf
+
+        from alexnet_tf1 import evaluate, fast, train
+        from alexnet_tf1.batches import Batches
+        from alexnet_tf1.config import TrainConfig
+        from alexnet_tf1.session import open_session
+
+        tf.disable_eager_execution()
+        config = TrainConfig(batch_size=batch_size, **settings)
+        net = evaluate.network(config, with_train_op=not config.fast)
+        loop = fast.build_loop(net, config) if config.fast else None
+        initialise = tf.global_variables_initializer()
+        tf.get_default_graph().finalize()
+        session = open_session(fast=config.fast)
+        if loop:
+            loop.fill(session, data.train)
+        session.run(initialise)
+        batches = Batches(data.train, seed=0)
+        steps = (
+            fast.FastSteps(session, loop, batches, batch_size)
+            if loop
+            else train.Steps(session, net, batches, batch_size)
+        )
+
+        def run(count: int) -> None:
+            while count:
+                count -= len(steps.take(min(count, steps.most))[0])
+
+        return run
+
+    return make
+
+
+def keras_fit(data: Any, batch_size: int) -> Run:
+    """The same network in Keras 3 and its `fit`; its fully connected normalisations keep
+    averages, as Keras has no other.
+    """
+    import keras
+    import tensorflow as tf
+
+    from alexnet_tf1.batches import SCALED
+
+    def conv(filters: int, activation: str | None = "relu") -> Any:
+        return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
+
+    def lrn(x: Any) -> Any:
+        return tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9.0, 0.75)
+
+    layers = [
+        keras.Input([32, 32, 3]),
+        conv(48),
+        keras.layers.Lambda(lrn, output_shape=[32, 32, 48]),
+        keras.layers.MaxPool2D(),
+        conv(96, None),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+        keras.layers.MaxPool2D(),
+        conv(192),
+        conv(192),
+        conv(96),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+        keras.layers.MaxPool2D(),
+        keras.layers.Flatten(),
+    ]
+    for _ in range(2):
+        layers += [
+            keras.layers.Dense(1024),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+        ]
+    model = keras.Sequential([*layers, keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+
+    def run(steps: int) -> None:
+        examples = steps * batch_size
+        images = SCALED[data.train.images[:examples]].reshape(-1, 3, 32, 32)
+        labels = data.train.labels[:examples]
+        model.fit(images.transpose(0, 2, 3, 1), labels, batch_size, verbose=0)
+
+    return run
+
+
+def torch_loop(compiled: bool) -> Callable[[Any, int], Run]:
+    """The same network in PyTorch, channels last, eager or through torch.compile."""
+
+    def make(data: Any, batch_size: int) -> Run:
+        import torch
+        from torch import nn
+
+        from alexnet_tf1.batches import Batches
+
+        def conv(channels: int, filters: int, *after: Any) -> list[Any]:
+            return [nn.Conv2d(channels, filters, 3, padding=1), *after]
+
+        model = nn.Sequential(
+            *conv(3, 48, nn.ReLU(), nn.LocalResponseNorm(9, 0.001, 0.75, 1.0), nn.MaxPool2d(2)),
+            *conv(48, 96, nn.BatchNorm2d(96, 1e-3, 0.01), nn.ReLU(), nn.MaxPool2d(2)),
+            *conv(96, 192, nn.ReLU()),
+            *conv(192, 192, nn.ReLU()),
+            *conv(192, 96, nn.ReLU(), nn.BatchNorm2d(96, 1e-3, 0.01), nn.ReLU(), nn.MaxPool2d(2)),
+            nn.Flatten(),
+            *(nn.Linear(1536, 1024), nn.BatchNorm1d(1024, 1e-3, 0.1), nn.ReLU()),
+            *(nn.Linear(1024, 1024), nn.BatchNorm1d(1024, 1e-3, 0.1), nn.ReLU()),
+            nn.Linear(1024, 10),
+        )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = model.to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+        forward = torch.compile(model) if compiled else model
+        batches = Batches(data.train, seed=0)
+
+        def run(steps: int) -> None:
+            for _ in range(steps):
+                images, labels = batches.next_batch(batch_size)
+                x = torch.from_numpy(images).to(device).reshape(-1, 3, 32, 32)
+                y = torch.from_numpy(labels).to(device)
+                logits = forward(x.contiguous(memory_format=torch.channels_last))
+                loss = nn.functional.cross_entropy(logits, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                loss.item(), (logits.argmax(1) == y).float().mean().item()
+
+        return run
+
+    return make
+
+
+LOOPS: dict[str, Callable[[Any, int], Run]] = {
+    "reference": reference,
+    "default": ours(),
+    "--fast": ours(fast=True),
+    "--fast --precision bfloat16": ours(fast=True, precision="bfloat16"),
+    "--precision bfloat16": ours(precision="bfloat16"),
+    "Keras 3 fit": keras_fit,
+    "PyTorch": torch_loop(compiled=False),
+    "PyTorch, compiled": torch_loop(compiled=True),
+}
+NEEDS = {"reference": "tf_keras", "PyTorch": "torch", "PyTorch, compiled": "torch"}
+
+
+def matmul_rate(dtype: str) -> Run:
+    """The machine's own matrix-product rate: `run(n)` multiplies 1024 x 1024 matrices n times."""
+    import tensorflow.compat.v1 as tf
+
+    tf.disable_eager_execution()
+    a = tf.get_variable("a", initializer=tf.random.normal([1024, 1024]))
+    b = tf.cast(a, dtype)
+    session = tf.Session()
+    session.run(a.initializer)
+    product = session.make_callable(tf.matmul(b, b).op)
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            product()
+
+    return run
