@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "alexnet_tf1/__init__.py").
 
 TEST = [
     "pytest>=7.4",  # runs the tests
+    "pytest-xdist",  # runs them on every core
     "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
 ]
 

@@ -93,24 +93,34 @@ def _root(data_dir: Path | None) -> Path:
     """The folder to look in."""
     named = data_dir or os.environ.get("CIFAR10_DIR")
     if named:
+        if not _is_path(str(named)):
+            raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
         return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
     import pooch  # see download.fetch
 
     return Path(pooch.os_cache("alexnet-tf1"))
 
 
+def _is_path(text: str) -> bool:
+    """Whether the system can be asked for the name at all (a run's config.json may hold any)."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _fetch(archive: Path, *, given: bool, progress: bool, announce: Callable[[str], None]) -> None:
     """Downloads the archive; leaves no empty folder behind where that fails."""
     root = archive.parent
-    is_new = not os.path.lexists(root)
+    new = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
     try:
         make_folder(root)
         announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
         fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
     except BaseException as error:
-        if is_new:
+        for folder in new:
             with contextlib.suppress(OSError):
-                root.rmdir()
+                folder.rmdir()
         if isinstance(error, UserError) and not given:
             # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
             raise DownloadError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import tempfile
@@ -36,19 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(**arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(report.one_line(f"error: {error}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
 
 
-def _train(**settings: Any) -> int:
-    config = TrainConfig(**settings)
+def _train(resume: bool, **given: Any) -> int:
+    from alexnet_tf1.resume import settings
+
+    config = settings(given) if resume else TrainConfig(**given)
     _import_tensorflow()
     from alexnet_tf1.train import train
 
-    stopped_by = train(config)["stopped_by"]
+    stopped_by = train(config, resume=resume)["stopped_by"]
     return DONE if stopped_by is None else 128 + int(stopped_by)
 
 
@@ -102,7 +105,7 @@ class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints are one line, as all of this program's are."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        print(report.one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
         raise SystemExit(BAD_INPUT)
 
 
@@ -150,18 +153,26 @@ def _add_train(commands: Any) -> None:
         hint = hints[field.name]
         if hint is bool:
             text = _TRAIN_HELP[field.name]
-            parser.add_argument(option(field.name), action="store_true", help=text)
+            parser.add_argument(
+                option(field.name), action="store_true", default=argparse.SUPPRESS, help=text
+            )
             continue
         choices = get_args(hint) if get_origin(hint) is get_origin(hints["dataset"]) else None
         default = "" if field.default is None else f" (default: {field.default})"
         parser.add_argument(
             option(field.name),
-            default=field.default,
-            type=hint if hint in (int, float) else str,
+            default=argparse.SUPPRESS,  # what was typed, --resume compares with the run's
+            type=hint if hint in (int, float) else _text,
             choices=choices,
             metavar=None if choices else _METAVARS.get(field.name, "N"),
             help=_TRAIN_HELP[field.name] + default,
         )
+
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --run-dir, with its own settings; --steps may be larger",
+    )
 
 
 _METAVARS = {"data_dir": "DIR", "run_dir": "DIR", "learning_rate": "RATE"}
@@ -198,7 +209,7 @@ def _add_diagnose(commands: Any) -> None:
     )
     parser.add_argument(
         "--fail-gap",
-        type=float,
+        type=_finite,
         metavar="POINTS",
         help="exit with status 1 if batch-statistics accuracy is more than this many percentage "
         "points above inference accuracy",
@@ -215,11 +226,15 @@ def _add_audit(commands: Any) -> None:
         "Checks a graph without running it: are its moving averages updated by "
         "training and read by inference? Exit status 1 if not.",
     )
-    parser.add_argument("graph", metavar="GRAPH", help="a .meta file or a SavedModel")
+    parser.add_argument("graph", type=_text, metavar="GRAPH", help="a .meta file or a SavedModel")
     parser.add_argument(
-        "--train-op", action="append", metavar="NAME", help="training op; may be given again"
+        "--train-op",
+        action="append",
+        type=_text,
+        metavar="NAME",
+        help="training op; may be given again",
     )
-    parser.add_argument("--logits", metavar="NAME", help="what inference computes")
+    parser.add_argument("--logits", type=_text, metavar="NAME", help="what inference computes")
     parser.add_argument(
         "--is-training",
         type=_switch,
@@ -238,7 +253,9 @@ def _add_doctor(commands: Any) -> None:
         "Looks for moving statistics that were never updated or never saved; needs "
         "no graph. Exit status 1 if there are any.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a prefix, file or folder")
+    parser.add_argument(
+        "checkpoint", type=_text, metavar="CHECKPOINT", help="a prefix, file or folder"
+    )
     _add_json(parser)
 
 
@@ -272,19 +289,31 @@ def _command(
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
     parser.add_argument(
-        "--checkpoint", metavar="STEP|PREFIX", help="which checkpoint (default: the newest)"
+        "--checkpoint",
+        type=_text,
+        metavar="STEP|PREFIX",
+        help="which checkpoint (default: the newest)",
     )
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of CIFAR-10 (default: the run's)")
+    parser.add_argument(
+        "--data-dir", type=_text, metavar="DIR", help="folder of CIFAR-10 (default: the run's)"
+    )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON only")
 
 
+def _text(text: str) -> str:
+    """A name; an empty one is a shell variable that was not set, and no wish for the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("nothing is given; leave the option out for its default")
+    return text
+
+
 def _switch(text: str) -> str | bool:
-    return {"true": True, "false": False}.get(text.lower(), text)
+    return {"true": True, "false": False}.get(text.lower(), _text(text))
 
 
 def _import_tensorflow() -> None:
@@ -316,6 +345,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+_finite.__name__ = "number"
 _positive.__name__ = "whole number"  # what argparse calls it in "invalid ... value"
 
 

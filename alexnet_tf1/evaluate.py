@@ -19,6 +19,7 @@ from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Kernels, choose
 from alexnet_tf1.session import open_session
+from alexnet_tf1.signals import StopRequest
 
 
 class Accuracies(NamedTuple):
@@ -40,7 +41,13 @@ class Accuracies(NamedTuple):
 
 
 def hits(
-    session: Any, net: AlexNet, split: Split, batch_size: int, *, is_training: bool = False
+    session: Any,
+    net: AlexNet,
+    split: Split,
+    batch_size: int,
+    *,
+    is_training: bool = False,
+    stop: StopRequest | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Classifies every image of a split once.
 
@@ -50,16 +57,20 @@ def hits(
       split: images and labels.
       batch_size: images a batch; the last batch holds what is left.
       is_training: False for inference, True for batch statistics.
+      stop: where a request to stop is noted, if any; looked at after each batch.
 
     Returns:
       bool [N], whether each image was classified as its label.
+
+    Raises:
+      Stopped: if `stop` was asked for.
     """
-    found = [
-        session.run(
-            net.hits, {net.images: images, net.labels: labels, net.is_training: is_training}
-        )
-        for images, labels in batches.in_order(split, batch_size)
-    ]
+    found = []
+    for images, labels in batches.in_order(split, batch_size):
+        feed = {net.images: images, net.labels: labels, net.is_training: is_training}
+        found.append(session.run(net.hits, feed))
+        if stop:
+            stop.check()
     return np.concatenate(found)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +79,7 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
+    _check_writable(run.folder, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
     data = evaluate.load_data(run, data_dir)
     _check_images(images, len(data.test.labels))
@@ -84,16 +88,17 @@ def diagnose(
     precise, cells = _measure_precise(run.config, path, data, test)
     cells = own.cells + cells
     static = audit_run(run.config).faults
+    batch_size = min(run.config.batch_size, images)
     found: dict[str, Any] = {
         "run": run_dir,
         "checkpoint": path,
         "dataset": evaluate.describe(data),
         "images": images,
-        "batch_size": run.config.batch_size,
+        "batch_size": batch_size,
         "layers": _layers(own, precise, static),
         "faults": [fault._asdict() for fault in [*static, *examine_checkpoint(path).faults]],
         "cells": [cell._asdict() for cell in cells],
-        "gap_points": _gap_points(cells, run.config.batch_size),
+        "gap_points": _gap_points(cells, batch_size),
         "repeatable": own.effects.repeatable,
         "changed_variables": own.effects.changed_variables,
     }
@@ -129,6 +134,7 @@ def recalibrate(
     """
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
+    _check_writable(run.checkpoints)
     data = evaluate.load_data(run, data_dir)
     _check_images(images, len(data.train.labels))
     with restored(_with_ema(run.config), source) as (session, net, repair):
@@ -257,7 +263,15 @@ def _save(session: Any, run: runs.Run, source: str) -> str:
     while os.path.exists(f"{target}.index"):
         number += 1
         target = f"{base}-{number}"
-    return str(saver.save(session, target))
+    try:
+        # The state file, which names the newest, is written last.
+        saver.export_meta_graph(f"{target}.meta")
+        return str(saver.save(session, target, write_meta_graph=False))
+    except tf.errors.OpError as error:
+        for path in run.checkpoints.glob(f"{glob.escape(os.path.basename(target))}.*"):
+            path.unlink()  # a part of a checkpoint is none
+        reason = error.message.splitlines()[0]
+        raise UserError(f"{target} cannot be written ({reason}); free the place") from None
 
 
 def _classifier(session: Any, net: AlexNet, test: Split, *, is_training: bool = False) -> Classify:
@@ -274,6 +288,18 @@ def _sizes(config: TrainConfig) -> list[int]:
 
 def _with_ema(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, fc_batch_norm="ema")
+
+
+def _check_writable(folder: Path, *names: str) -> None:
+    """Finds out before minutes of measuring whether files of these names can be written."""
+    try:
+        for name in names:
+            if os.path.isdir(folder / name):
+                raise UserError(f"{folder / name} is a folder; a file is to be written there")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
 
 
 def _check_images(images: int, available: int) -> None:

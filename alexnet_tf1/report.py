@@ -4,6 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+MOST_SHOWN = 2_000  # characters of a line
+
+
+def one_line(text: str) -> str:
+    """Text that a file may have chosen, made fit for a line on a terminal.
+
+    Args:
+      text: any text.
+
+    Returns:
+      The text with control characters spelt out and, if it is very long, without its middle.
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > MOST_SHOWN:
+        text = f"{text[: MOST_SHOWN - 400]} ... {text[-400:]}"
+    return text
+
 
 def evaluation(found: dict[str, Any]) -> str:
     """Three figures and what they are of; `found` from evaluate.evaluate."""
@@ -56,9 +74,9 @@ def diagnosis(found: dict[str, Any]) -> str:
 def faults(name: str, found: dict[str, Any]) -> str:
     """One line a fault, then the notes; `found` in the JSON form of audit and doctor."""
     count = len(found["layers"])
-    lines = [f"{name}: {count} batch normalisation{'s' * (count != 1)}"]
-    lines += [f"{f['rule']} {f['layer']}: {f['message']}" for f in found["faults"]]
-    lines += [f"note: {note}" for note in found["notes"]]
+    lines = [one_line(f"{name}: {count} batch normalisation{'s' * (count != 1)}")]
+    lines += [one_line(f"{f['rule']} {f['layer']}: {f['message']}") for f in found["faults"]]
+    lines += [one_line(f"note: {note}") for note in found["notes"]]
     wrong = len(found["faults"])
     lines.append(f"{wrong} fault{'s' * (wrong != 1)} found" if wrong else "no faults found")
     return "\n".join(lines)

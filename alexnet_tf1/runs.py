@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,22 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
+MAX_CONFIG_BYTES = 1 << 20
 
 
 class Run:
-    """One training run on disk."""
+    """One training run on disk.
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    Attributes:
+      folder: of the run.
+      config: its settings.
+      made: the folders above it that had to be made for it, the lowest first.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, made: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.config = config
+        self.made = made
 
     @property
     def checkpoints(self) -> Path:
@@ -43,7 +53,7 @@ class Run:
           UserError: if a line is not a JSON object.
         """
         path = self.folder / METRICS
-        if not path.exists():
+        if not os.path.isfile(path):
             return []
         records = []
         for number, line in enumerate(_read_text(path).splitlines(), 1):
@@ -52,6 +62,20 @@ class Run:
                 raise UserError(f"{path}, line {number} is not a JSON object; delete the line")
             records.append(record)
         return records
+
+    def result(self) -> dict[str, Any] | None:
+        """What result.json holds; None where there is none.
+
+        Raises:
+          UserError: if it is damaged.
+        """
+        path = self.folder / RESULT
+        if not os.path.isfile(path):
+            return None
+        result = read_json(path)
+        if not isinstance(result, dict):
+            raise UserError(f"{path} is not a result; delete it")
+        return result
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Writes result.json, whole or not at all."""
@@ -103,25 +127,31 @@ def create(config: TrainConfig) -> Run:
       UserError: if the folder cannot be made, or holds anything.
     """
     folder = Path(config.run_dir) if config.run_dir else _new_name()
+    run = Run(folder, config, [place for place in folder.parents if not os.path.lexists(place)])
+    is_new = not os.path.lexists(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise UserError(f"--run-dir {folder} is not empty; name a new folder")
+            raise UserError(f"--run-dir {folder} is not empty; name a new folder, or add --resume")
         (folder / "checkpoints").mkdir()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        _remove_empty([*([folder] if is_new else []), *run.made])
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--run-dir {folder} cannot be written ({error.strerror}); name another folder"
+            f"--run-dir {folder} cannot be written ({reason}); name another folder"
         ) from None
-    return Run(folder, config)
+    return run
 
 
 def discard(run: Run) -> None:
     """Removes the folder of a run that did not start, if nothing was written to it."""
-    for folder in (run.checkpoints, run.folder):
-        try:
+    _remove_empty([run.checkpoints, run.folder, *run.made])
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError, ValueError):
             folder.rmdir()
-        except OSError:
-            return
 
 
 def open_run(folder: str) -> Run:
@@ -137,14 +167,27 @@ def open_run(folder: str) -> Run:
       UserError: if it is not a run folder, or its config.json is damaged.
     """
     path = Path(folder) / CONFIG
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         raise UserError(f"{folder} is not a run folder (no {CONFIG}); name one that `train` wrote")
-    return Run(Path(folder), TrainConfig.from_json(_parse(_read_text(path), str(path)), str(path)))
+    values = _parse(_read_text(path, MAX_CONFIG_BYTES), str(path))
+    try:
+        return Run(Path(folder), TrainConfig.from_json(values, str(path)))
+    except (RecursionError, OverflowError) as error:
+        raise UserError(f"{path} holds no settings ({error}); restore it from a copy") from None
 
 
 def save_config(run: Run) -> None:
     """Writes config.json."""
     write_json(run.folder / CONFIG, dataclasses.asdict(run.config))
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: if it cannot be read or is not JSON.
+    """
+    return _parse(_read_text(path), str(path))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -159,12 +202,15 @@ def write_json(path: Path, value: Any) -> None:
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)  # NamedTemporaryFile makes it private
-        os.replace(file.name, path)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(aside, 0o644)  # mkstemp makes it private
+            os.replace(aside, path)
+        except BaseException:
+            os.unlink(aside)
+            raise
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); free the place") from None
 
@@ -179,8 +225,10 @@ def _new_name() -> Path:
     return folder
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, most: int | None = None) -> str:
     try:
+        if most is not None and (size := path.stat().st_size) > most:
+            raise UserError(f"{path} has {size:,} bytes, far too many; restore it from a copy")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
@@ -190,5 +238,5 @@ def _read_text(path: Path) -> str:
 def _parse(text: str, source: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{source} is not JSON ({error}); restore it from a copy") from None

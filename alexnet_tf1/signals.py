@@ -8,6 +8,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
+    """A signal came in the midst of something that may be left undone."""
+
+
 class StopRequest:
     """Notes SIGINT and SIGTERM while it is entered, so that a loop can end in good order.
 
@@ -20,6 +24,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
+
+    def check(self) -> None:
+        """Raises Stopped if a signal was received."""
+        if self.received is not None:
+            raise Stopped
 
     def __enter__(self) -> StopRequest:
         # Python allows handlers in the main thread only; elsewhere the caller's own hold.

@@ -19,31 +19,34 @@ from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.lock import RunLock
+from alexnet_tf1.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe, open_session
-from alexnet_tf1.signals import StopRequest
+from alexnet_tf1.signals import Stopped, StopRequest
 
 
 class Outcome(NamedTuple):
     """How the loop ended.
 
     Attributes:
-      steps: steps trained.
-      loss: of the last step, in nats, before its update.
-      wall_s: seconds from the first step to the last, tests and checkpoints included.
+      steps: steps trained, those before a resumption included.
+      loss: of the last step, in nats, before its update; None where none was taken.
+      wall_s: seconds from this process's first step to its last, tests and checkpoints included.
       stopped_by: the signal that ended it early, or None.
     """
 
     steps: int
-    loss: float
+    loss: float | None
     wall_s: float
     stopped_by: int | None
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
     """Trains the network and writes a run folder.
 
     Args:
-      config: the settings.
+      config: the settings; to resume, those that `resume.settings` gives.
+      resume: whether to go on with the run in config.run_dir.
 
     Returns:
       What result.json holds. When a signal stopped the run, `stopped_by` is its number and the
@@ -52,19 +55,47 @@ def train(config: TrainConfig) -> dict[str, Any]:
     Raises:
       UserError: if the data or the run folder cannot be used, or the loss is not finite.
     """
-    run = runs.create(config)
+    if resume:
+        run = runs.open_run(str(config.run_dir))
+        finished = run.result()
+    else:
+        run, finished = runs.create(config), None
     try:
-        data = dataset.load(
-            config.dataset,
-            Path(config.data_dir) if config.data_dir else None,
-            announce=print,
-            progress=sys.stderr.isatty(),
-        )
-        config = _fit(config, data)
-    except BaseException:
-        runs.discard(run)
-        raise
-    run = runs.Run(run.folder, dataclasses.replace(config, dataset=data.name))
+        with RunLock(run.folder):
+            if finished and finished["stopped_by"] is None and finished["steps"] >= config.steps:
+                print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
+                return finished
+            return _train(runs.Run(run.folder, config), resume)
+    except (OSError, tf.errors.OpError) as error:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{run.folder} cannot be written ({reason}); what was saved is whole: make room, "
+            "then go on with --resume"
+        ) from None
+    finally:
+        runs.discard(run)  # if nothing was written to it
+
+
+def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
+    """`train`, once the folder is this process's."""
+    config = run.config
+    data = dataset.load(
+        config.dataset,
+        Path(config.data_dir) if config.data_dir else None,
+        announce=print,
+        progress=sys.stderr.isatty(),
+    )
+    config = dataclasses.replace(_fit(config, data), dataset=data.name)
+    run = runs.Run(run.folder, config)
+    start = Start()
+    if resume:
+        check_data(run, data)
+        start = start_of(run, announce=print)
+    else:
+        remember_data(run, data)
     runs.save_config(run)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
@@ -82,20 +113,31 @@ def train(config: TrainConfig) -> dict[str, Any]:
                 # The graph has the images now; a second copy would be 154 MB for nothing.
                 data = data._replace(train=data.train._replace(images=data.train.images[:0].copy()))
             session.run(initialise)
-            _introduce(run, data, net)
             batches = Batches(data.train, config.seed)
+            _introduce(run, data, net)
+            if start.checkpoint:
+                saver.restore(session, start.checkpoint)
+                saver.recover_last_checkpoints(start.kept)
+                batches.skip(start.step, config.batch_size)
+            if resume:
+                print(f"resumed after step {start.step:,}")
             steps: Steps | fast.FastSteps = (
                 fast.FastSteps(session, loop, batches, config.batch_size)
                 if loop
                 else Steps(session, net, batches, config.batch_size)
             )
             with tf.summary.FileWriter(str(run.folder), graph) as writer:
-                outcome = _loop(run, data, net, steps, session, saver, writer, stop)
+                # Tells TensorBoard to forget what a killed process logged after its checkpoint.
+                writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start.step)
+                outcome = _loop(run, data, net, steps, session, saver, writer, stop, start)
             accuracies = None
             if outcome.stopped_by is None:
                 print("Testing every image in both modes ...")
-                accuracies = _final_test(config, data, net, session)
-    result = _result(run, data, outcome, accuracies)
+                try:
+                    accuracies = _final_test(config, data, net, session, stop)
+                except Stopped:
+                    outcome = outcome._replace(stopped_by=stop.received)
+    result = _result(run, data, outcome, start, accuracies)
     run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     _conclude(run, result)
@@ -137,39 +179,77 @@ def _loop(
     saver: Any,
     writer: Any,
     stop: StopRequest,
+    start: Start,
 ) -> Outcome:
     """The original's loop: steps, and now and then a line, a test, a save."""
     config = run.config
-    step = 0
+    step, loss = start.step, None
+    stopping = start.test_is_due and not _test(run, data, net, session, writer, stop, step)
     started = logged = time.perf_counter()
     with progress.bar(config.steps) as advance:
-        while step < config.steps and stop.received is None:
+        while step < config.steps and not stopping:
             losses, accuracies = steps.take(min(steps.most, _until_next_event(config, step)))
-            finite = np.isfinite(losses)
-            if not finite.all():
-                bad = int(np.argmin(finite))
-                raise UserError(
-                    f"the loss is {losses[bad]} at step {step + 1 + bad}; lower --learning-rate "
-                    f"{config.learning_rate} ({run.folder} keeps what was logged)"
-                )
+            _check_finite(losses, step, run)
             step += len(losses)
             loss, accuracy = float(losses[-1]), float(accuracies[-1])
             if step % config.log_every == 0:
                 now = time.perf_counter()
-                rate = config.log_every * config.batch_size / (now - logged)
+                # The first line after a resumption may cover fewer steps than the others.
+                covered = min(config.log_every, step - start.step)
+                rate = covered * config.batch_size / (now - logged)
                 logged = now
                 print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{_of(data)}")
                 _record(run, writer, step, loss=loss, accuracy=accuracy, images_per_s=rate)
-            if step % config.test_every == 0 and stop.received is None:
-                tested = first_batches(data, config)
-                found = evaluate.hits(session, net, tested, config.batch_size).mean()
-                print(f"[Test] Step: {step}, acc:{found:.5f}{_of(data)}")
-                _record(run, writer, step, test_accuracy=float(found))
-            last = step == config.steps or stop.received is not None
-            if step % config.checkpoint_every == 0 or last:
+            stopping = stop.received is not None
+            test = step % config.test_every == 0 and not stopping
+            save = step % config.checkpoint_every == 0 or step == config.steps or stopping
+            # Testing moves the averages of the original's fully connected layers. A checkpoint
+            # is from before its step's test, so that who resumes there does the test again.
+            if save:
                 saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
+            if test and not _test(run, data, net, session, writer, stop, step):
+                stopping = True
+                if not save:
+                    saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
             advance(step)
-    return Outcome(step, loss, time.perf_counter() - started, stop.received)
+    wall_s = time.perf_counter() - started
+    return Outcome(step, loss, wall_s, stop.received if stopping else None)
+
+
+def _test(
+    run: runs.Run,
+    data: Dataset,
+    net: AlexNet,
+    session: Any,
+    writer: Any,
+    stop: StopRequest,
+    step: int,
+) -> bool:
+    """Tests the first batches and logs it; if a signal comes, False, as if it had not begun."""
+    config = run.config
+    averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
+    before = session.run(averages)
+    tested = first_batches(data, config)
+    try:
+        found = evaluate.hits(session, net, tested, config.batch_size, stop=stop).mean()
+    except Stopped:
+        for variable, value in zip(averages, before, strict=True):
+            variable.load(value, session)
+        return False
+    print(f"[Test] Step: {step}, acc:{found:.5f}{_of(data)}")
+    _record(run, writer, step, test_accuracy=float(found))
+    return True
+
+
+def _check_finite(losses: Any, step: int, run: runs.Run) -> None:
+    """Ends a run whose loss, `losses` after `step`, is infinite or not a number."""
+    finite = np.isfinite(losses)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise UserError(
+            f"the loss is {losses[bad]} at step {step + 1 + bad}; lower --learning-rate "
+            f"{run.config.learning_rate} ({run.folder} keeps what was logged)"
+        )
 
 
 def _until_next_event(config: TrainConfig, step: int) -> int:
@@ -202,10 +282,12 @@ def _fit(config: TrainConfig, data: Dataset) -> TrainConfig:
     return config
 
 
-def _final_test(config: TrainConfig, data: Dataset, net: AlexNet, session: Any) -> dict[str, float]:
+def _final_test(
+    config: TrainConfig, data: Dataset, net: AlexNet, session: Any, stop: StopRequest
+) -> dict[str, float]:
     """Every test image once in each mode; the original's own figure is among them."""
-    inference = evaluate.hits(session, net, data.test, config.batch_size)
-    batch = evaluate.hits(session, net, data.test, config.batch_size, is_training=True)
+    inference = evaluate.hits(session, net, data.test, config.batch_size, stop=stop)
+    batch = evaluate.hits(session, net, data.test, config.batch_size, is_training=True, stop=stop)
     first = len(first_batches(data, config).labels)
     return {
         "test_accuracy": float(inference[:first].mean()),
@@ -216,8 +298,13 @@ def _final_test(config: TrainConfig, data: Dataset, net: AlexNet, session: Any) 
 
 
 def _result(
-    run: runs.Run, data: Dataset, outcome: Outcome, accuracies: dict[str, float] | None
+    run: runs.Run,
+    data: Dataset,
+    outcome: Outcome,
+    start: Start,
+    accuracies: dict[str, float] | None,
 ) -> dict[str, Any]:
+    taken = outcome.steps - start.step
     untested = dict.fromkeys(
         ("test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points")
     )
@@ -228,7 +315,8 @@ def _result(
         "final_loss": outcome.loss,
         **(accuracies or untested),
         "wall_s": outcome.wall_s,
-        "steps_per_s": outcome.steps / outcome.wall_s,
+        "steps_per_s": taken / outcome.wall_s if taken else None,
+        "resumed_after_step": start.step or None,
         "peak_rss_mb": machine.peak_rss_mb(),
         "device": machine.device(),
         "execution": describe(fast=run.config.fast, precision=run.config.precision),

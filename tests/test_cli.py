@@ -1,5 +1,6 @@
 """The command line: bad input is one line and exit 2, and nothing is written."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -145,7 +146,8 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
     run(capsys)  # the parser's complaints do not leak into what follows
     parsed = vars(cli._parser().parse_args(["train"]))
     parsed.pop("command")
-    assert parsed == {
+    assert parsed == {"resume": False}  # what is not typed stays out, for --resume to compare
+    assert dataclasses.asdict(TrainConfig()) == {
         "dataset": "auto",
         "data_dir": None,
         "steps": 10_000,

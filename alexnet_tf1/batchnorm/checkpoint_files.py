@@ -53,11 +53,8 @@ class Checkpoint:
         """
         self.prefix = resolve(path)
         index = Path(f"{self.prefix}.index")
-        if index.is_file() and re.search(r"[\[\\]", self.prefix):
-            raise UserError(
-                f"{self.prefix}: TensorFlow takes [ and \\ in a path for a pattern, here and in "
-                "Saver.restore; rename the folder or the file"
-            )
+        if index.is_file():
+            _refuse_pattern(self.prefix)
         try:
             declared = _validated_index(index) if index.is_file() else None
             if declared is None:
@@ -88,6 +85,33 @@ class Checkpoint:
         dtypes = _native(self._reader.get_variable_to_dtype_map)
         shapes = _native(self._reader.get_variable_to_shape_map)
         return {name: Variable(dtypes[name], tuple(shapes[name])) for name in sorted(shapes)}
+
+
+def verify(prefix: str) -> None:
+    """Checks every byte of a V2 checkpoint that a restore reads, one tensor at a time.
+
+    TensorFlow's reader compares each tensor with its CRC-32C as it reads it, at some GB a second.
+
+    Args:
+      prefix: as `tf.train.Saver.restore` takes it.
+
+    Raises:
+      sstable.DamagedError: if a byte is not what was written.
+      OSError: if a file is missing or cannot be read.
+      UserError: if TensorFlow cannot take this path.
+    """
+    _refuse_pattern(prefix)
+    index = Path(f"{prefix}.index")
+    if index.exists() and not index.is_file():
+        raise sstable.DamagedError("its index is not a file")
+    sstable.verify(index)
+    variables = _validated_index(index)
+    reader = _native(tf.train.NewCheckpointReader, prefix)
+    for name in variables:
+        try:
+            _native(reader.get_tensor, name)
+        except sstable.DamagedError as error:
+            raise sstable.DamagedError(f"{name} cannot be read: {error}") from None
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
@@ -160,6 +184,14 @@ def _by_state_file(folder: str) -> str:
     )
 
 
+def _refuse_pattern(prefix: str) -> None:
+    if re.search(r"[\[\\]", prefix):
+        raise UserError(
+            f"{prefix}: TensorFlow takes [ and \\ in a path for a pattern, here and in "
+            "Saver.restore; rename the folder or the file"
+        )
+
+
 def _native(call: Any, argument: str | None = None, is_pattern: bool = False) -> Any:
     """Calls TensorFlow's reader; whatever it raises becomes `sstable.DamagedError`.
 
@@ -212,6 +244,8 @@ def _shard_sizes(index: Path, count: int) -> list[int]:
     sizes = []
     for shard in range(count):
         name = f"{index.name.removesuffix('.index')}.data-{shard:05d}-of-{count:05d}"
+        if (index.parent / name).is_fifo():  # to open one is to wait for its writer
+            raise sstable.DamagedError(f"data file {shard} is not a file")
         with (index.parent / name).open("rb") as file:
             sizes.append(os.fstat(file.fileno()).st_size)
     return sizes
@@ -225,10 +259,13 @@ def _validated_entry(entry: Any, sizes: list[int]) -> Variable:
         known = False
     if not known:
         raise sstable.DamagedError(f"its index holds an unknown dtype, {entry.dtype}")
-    shape = tuple(dim.size for dim in entry.shape.dim)
-    elements = math.prod(shape)
-    if entry.shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
+    shape = tuple(dim.size for dim in entry.shape.dim[: _MAX_RANK + 1])
+    # Dimensions of 0 do not help: TensorFlow's reader multiplies the others, and ends the process.
+    most = math.prod(max(size, 1) for size in shape)
+    negative = min(shape, default=0) < 0
+    if entry.shape.unknown_rank or len(shape) > _MAX_RANK or negative or most >= 1 << 62:
         raise sstable.DamagedError(f"its index holds an impossible shape, {shape}")
+    elements = math.prod(shape)
     if entry.slices:  # the bytes are in the slices' own entries
         fits = elements * max(dtype.size, 1) <= sum(sizes)
         if not fits or not all(_lies_in(piece, shape) for piece in entry.slices):

@@ -21,6 +21,8 @@ _VALUE_FIELDS = (
     "string_val",
 )
 _SMALL = 16  # elements; axes and permutations are shorter
+_LARGEST = 1 << 64  # no integer of TensorFlow's is larger; a forged graph could square without end
+_LONGEST = 4_096  # characters of a text, for the same reason
 
 
 def scalar(proto: Any) -> Scalar | None:
@@ -83,7 +85,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Div": _divide,
     "Maximum": max,
     "Minimum": min,
-    "Pow": lambda a, b: a**b if a > 0 else None,
+    "Pow": lambda a, b: float(a) ** b if a > 0 else None,  # a whole number's could fill memory
 }
 _UNARY: dict[str, Callable[[Any], Any]] = {
     "LogicalNot": lambda a: not a,
@@ -111,16 +113,23 @@ def apply(op: str, operands: list[Scalar]) -> Scalar | None:
 
 
 def _scalar_or_none(value: Any) -> Scalar | None:
-    return value if isinstance(value, (bool, int, float, str)) else None
+    if isinstance(value, int):
+        return value if abs(value) <= _LARGEST else None
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else None
+    return value if isinstance(value, float) else None
 
 
 def cast(value: Scalar, dtype: int) -> Scalar | None:
     """The value as tf.cast to the numbered data type gives it."""
     if isinstance(value, str):
         return None
-    kind = tf.as_dtype(dtype)
-    if kind.is_bool:
-        return bool(value)
-    if kind.is_integer:
-        return int(value)
-    return float(value) if kind.is_floating else None
+    try:
+        kind = tf.as_dtype(dtype)
+        if kind.is_bool:
+            return bool(value)
+        if kind.is_integer:
+            return int(value)
+        return float(value) if kind.is_floating else None
+    except (TypeError, ValueError, OverflowError):  # no such type; NaN or infinity to an integer
+        return None

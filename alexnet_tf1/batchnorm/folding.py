@@ -114,7 +114,7 @@ class Folding:
             if chosen is not None and not isinstance(chosen, str):
                 if isinstance(node.want, bool):
                     return int(bool(chosen) != node.want)
-                return int(int(chosen) != node.want)
+                return int(chosen != node.want)
         return 0
 
     def _evaluate_merge(self, node: Node) -> None:

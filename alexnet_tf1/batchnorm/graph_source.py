@@ -18,6 +18,7 @@ from alexnet_tf1.errors import UserError
 TRAINABLE = "trainable_variables"
 TRAIN_OP = "train_op"
 UPDATE_OPS = "update_ops"
+MAX_BYTES = (1 << 31) - 1  # the most that a protocol buffer may have
 
 
 @dataclass
@@ -83,7 +84,7 @@ def from_file(
       UserError: if there is no graph to be read there.
     """
     where = Path(path)
-    if where.is_dir():
+    if os.path.isdir(where):  # Path.is_dir raises where a name is too long
         inside = where / "saved_model.pb"
         if not inside.is_file():
             if (where / "saved_model.pbtxt").is_file():
@@ -111,9 +112,13 @@ def from_file(
 
 def _bytes_of(where: Path) -> bytes:
     """The file's content; a UserError that says why if there is none."""
-    if not where.exists():
+    if not os.path.exists(where):
         raise UserError(f"{where} does not exist; name a .meta file or a SavedModel folder")
+    if not os.path.isfile(where):  # a pipe would wait, a device never end
+        raise UserError(f"{where} is not a file; name a .meta file or a SavedModel folder")
     try:
+        if (size := where.stat().st_size) > MAX_BYTES:
+            raise UserError(f"{where} has {size:,} bytes; no graph has more than {MAX_BYTES:,}")
         data = where.read_bytes()
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror}") from error

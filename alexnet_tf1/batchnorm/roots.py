@@ -9,7 +9,7 @@ from typing import Any
 
 from alexnet_tf1.errors import UserError
 
-from .flatten import FlatGraph, Tensor
+from .flatten import OUTPUT, FlatGraph, Tensor
 from .folding import IDENTITIES
 from .graph_source import TRAIN_OP, GraphSource
 from .moments import Moments
@@ -50,8 +50,8 @@ def tensor_named(flat: FlatGraph, name: str, option: str) -> Tensor:
     Raises:
       UserError: if there is none; with names that look like it.
     """
-    node_name, _, output = name.partition(":")
-    if node_name in flat.top and (not output or output.isdigit()):
+    node_name, colon, output = name.partition(":")
+    if node_name in flat.top and (not colon or OUTPUT.fullmatch(output)):
         tensor = flat.top_tensor(node_name, int(output or 0))
         if tensor is not None:
             return tensor

@@ -1,0 +1,156 @@
+"""A run's checkpoints: which is whole, which is the newest such, and what a kill left of others.
+
+tf.train.Saver writes `model.ckpt-<step>.data-00000-of-00001.tempstate<number>` and renames it,
+then does the same with `.index`, then writes the `checkpoint` file and `.meta`. A kill so leaves
+temporary files, or data without an index; to remove an old checkpoint it takes `.meta`, `.index`
+and the data away in this order, which leaves no more than that. Nothing is flushed to the disk:
+after a power cut a file of any length may be there, full of zeros.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from alexnet_tf1.batchnorm.sstable import DamagedError
+from alexnet_tf1.errors import UserError
+
+_NAME = r"model\.ckpt-(0|[1-9][0-9]{0,17})"
+_DATA = r"data-[0-9]{5}-of-[0-9]{5}"
+_OF_TRAINING = re.compile(rf"{_NAME}\.(index|{_DATA})")
+_PART = re.compile(rf"({_NAME}(?:-recalibrated)?)\.(index|meta|{_DATA})")
+_TEMPORARY = re.compile(
+    rf"{_NAME}(?:-recalibrated)?\.(?:index|{_DATA})\.tempstate[0-9]+"
+    rf"|(?:{_NAME}(?:-recalibrated)?\.meta|checkpoint)\.tmp[0-9a-f]{{32}}"
+)
+_SHARDS = re.compile(rf"{_NAME}(?:-recalibrated)?_temp")  # of a Saver with sharded=True
+
+
+def problem(prefix: str) -> str | None:
+    """Says what is wrong with a checkpoint that tf.train.Saver wrote (V2).
+
+    Every byte that a restore reads is read and compared with its checksum; `.meta` is not looked
+    at, as no restore needs it. Imports TensorFlow.
+
+    Args:
+      prefix: as Saver.restore takes it.
+
+    Returns:
+      None if it is whole; else one short phrase, e.g. "its index is missing".
+
+    Raises:
+      UserError: if TensorFlow cannot read from such a path, whatever lies there.
+    """
+    from alexnet_tf1.batchnorm import checkpoint_files
+
+    try:
+        checkpoint_files.verify(prefix)
+    except DamagedError as error:
+        return str(error)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename or prefix).name} cannot be read: {error.strerror}"
+    return None
+
+
+def newest_sound(folder: Path, announce: Callable[[str], None]) -> str | None:
+    """Finds the newest whole checkpoint of training, by the steps in the names.
+
+    The `checkpoint` file is not asked: it may be missing, stale or damaged itself. Recalibrated
+    checkpoints are passed over, as training does not go on from them. To be called before
+    `sweep`, which takes away what is announced here.
+
+    Args:
+      folder: a run's `checkpoints/`.
+      announce: takes a line for each newer checkpoint that is damaged or was cut short.
+
+    Returns:
+      The prefix that Saver.restore takes; None if no save was ever finished.
+
+    Raises:
+      UserError: if there are checkpoints and none is whole, or the folder cannot be read.
+    """
+    parts: dict[int, set[str]] = defaultdict(set)
+    for name in _names(folder):
+        if match := _OF_TRAINING.fullmatch(name):
+            parts[int(match[1])].add(match[2])
+    passed_over: dict[str, str] = {}
+    damaged = []
+    for step in sorted(parts, reverse=True):
+        name = f"model.ckpt-{step}"
+        wrong = problem(str(folder / name))
+        if wrong is None:
+            for other, reason in passed_over.items():
+                announce(f"{folder / other} is damaged ({reason}); {name} is used instead")
+            return str(folder / name)
+        passed_over[name] = wrong
+        if "index" in parts[step]:
+            damaged.append(name)
+    if damaged:
+        raise UserError(
+            f"{folder} holds no whole checkpoint (the newest, {damaged[0]}: "
+            f"{passed_over[damaged[0]]}); restore one from a copy or train a new run"
+        )
+    for name, reason in passed_over.items():
+        announce(f"{folder / name} was never finished ({reason}); there is none before it")
+    return None
+
+
+def sweep(folder: Path) -> list[str]:
+    """Removes what a kill in the middle of a save leaves behind, and no other file.
+
+    That is Saver's temporary files, data or `.meta` without an index, and an index none of whose
+    data is there. A damaged checkpoint stays. Nobody may be saving to the folder meanwhile: hold
+    the run's lock.
+
+    Args:
+      folder: a run's `checkpoints/`.
+
+    Returns:
+      The names of what was removed, in order.
+
+    Raises:
+      UserError: if something cannot be removed.
+    """
+    doomed = []
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in _names(folder):
+        path = folder / name
+        if _SHARDS.fullmatch(name) and path.is_dir() and not path.is_symlink():
+            doomed.append(name)
+        elif path.is_dir():
+            continue
+        elif _TEMPORARY.fullmatch(name):
+            doomed.append(name)
+        elif match := _PART.fullmatch(name):
+            parts[match[1]][match[3]] = name
+    for part in parts.values():
+        if "index" not in part or not any(kind.startswith("data") for kind in part):
+            doomed += part.values()
+    for name in sorted(doomed):
+        _remove(folder / name)
+    return sorted(doomed)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}); name a run folder") from None
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir():
+            for part in path.glob("part*"):
+                part.unlink()
+            path.rmdir()
+        else:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be removed ({error.strerror}); remove it") from None

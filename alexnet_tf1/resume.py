@@ -1,0 +1,172 @@
+"""Going on with a run where its newest whole checkpoint stands, as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from alexnet_tf1 import checkpoints, runs
+from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.errors import UserError
+
+DATA = "data.json"
+MAY_DIFFER = ("run_dir", "data_dir", "steps")  # where things are, and how far to go
+
+
+class Start(NamedTuple):
+    """Where a run goes on.
+
+    The order of the examples and its random state follow from the seed and the step
+    (`Batches.skip`), so that a checkpoint of every variable and config.json are all it takes.
+
+    Attributes:
+      step: steps trained.
+      checkpoint: prefix to restore; None to begin at the beginning.
+      kept: prefixes of the older checkpoints, the oldest first.
+      test_is_due: whether this step has a [Test], which its checkpoint is from before.
+    """
+
+    step: int = 0
+    checkpoint: str | None = None
+    kept: tuple[str, ...] = ()
+    test_is_due: bool = False
+
+
+def settings(given: Mapping[str, Any]) -> TrainConfig:
+    """The settings to go on with: the run's own, which what is given may not contradict.
+
+    Args:
+      given: the options that were typed, by field name.
+
+    Returns:
+      The run's settings, with `steps`, if given, in their place.
+
+    Raises:
+      UserError: if there is no such run, or an option differs from the run's.
+    """
+    if given.get("run_dir") is None:
+        raise UserError("--resume needs --run-dir; name the folder of the run to go on with")
+    config = runs.open_run(given["run_dir"]).config
+    differing = [
+        f"{option(name)} {value} (the run's: {getattr(config, name)})"
+        for name, value in given.items()
+        if name not in MAY_DIFFER
+        and value != getattr(config, name)
+        and not (name == "dataset" and value == "auto")
+    ]
+    if differing:
+        raise UserError(
+            f"--resume with {', '.join(differing)}: a run goes on with its own settings; "
+            "leave these out, or start a new run"
+        )
+    steps = given.get("steps", config.steps)
+    if steps < config.steps:
+        raise UserError(f"--steps {steps} is less than the run's {config.steps}; it may only grow")
+    return dataclasses.replace(
+        config,
+        run_dir=given["run_dir"],
+        steps=steps,
+        data_dir=given.get("data_dir", config.data_dir),
+    )
+
+
+def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
+    """Finds where to go on, and takes away what a kill left behind.
+
+    Metrics of later steps are cut off, as they will be written again.
+
+    Args:
+      run: to go on with; this process holds its lock.
+      announce: takes a line for each newer checkpoint that is damaged.
+
+    Returns:
+      The start.
+
+    Raises:
+      UserError: if no checkpoint is whole though there are some, or the metrics are damaged.
+    """
+    run.checkpoints.mkdir(exist_ok=True)
+    checkpoint = checkpoints.newest_sound(run.checkpoints, announce)
+    checkpoints.sweep(run.checkpoints)
+    step = step_of(checkpoint) if checkpoint else 0
+    cut_metrics(run.folder / runs.METRICS, step)
+    there = (str(path.with_suffix("")) for path in run.checkpoints.glob("model.ckpt-*.index"))
+    older = sorted(
+        (name for name in there if name.rpartition("-")[2].isdecimal() and step_of(name) <= step),
+        key=step_of,
+    )
+    for name in older[: -run.config.keep]:  # killed before Saver had taken it away
+        for path in sorted(run.checkpoints.glob(f"{Path(name).name}.*"), reverse=True):
+            path.unlink()  # .meta, .index, then the data: never an index without them
+    older = older[-run.config.keep :]
+    test_is_due = step > 0 and step % run.config.test_every == 0
+    return Start(step, checkpoint, tuple(older), test_is_due)
+
+
+def step_of(prefix: str) -> int:
+    """The step in a checkpoint's name: .../model.ckpt-2500 -> 2500."""
+    return int(prefix.rpartition("-")[2])
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Drops what a run that goes on after `step` writes again, and a line that a kill cut short.
+
+    Args:
+      path: of metrics.jsonl; it need not be there.
+      step: of the checkpoint; the test at this step comes after it.
+
+    Raises:
+      UserError: if another line is not a record.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            again = record["step"] > step or (record["step"] == step and "test_accuracy" in record)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            if number == len(lines):
+                break
+            raise UserError(f"{path}, line {number} is no record; delete the line") from None
+        if not again:
+            kept.append(line if line.endswith(b"\n") else line + b"\n")
+    if kept != lines:
+        aside = path.with_name(f".{path.name}.cut")
+        aside.write_bytes(b"".join(kept))
+        os.replace(aside, path)
+
+
+def remember_data(run: runs.Run, data: Dataset) -> None:
+    """Notes which images a run is trained on; `check_data` compares."""
+    runs.write_json(run.folder / DATA, _fingerprint(data))
+
+
+def check_data(run: runs.Run, data: Dataset) -> None:
+    """Makes sure that a run goes on with the images it began with.
+
+    Raises:
+      UserError: if they differ; a run from before they were noted passes.
+    """
+    path = run.folder / DATA
+    if not path.exists():
+        return
+    if runs.read_json(path) != _fingerprint(data):
+        raise UserError(
+            f"{run.folder} was trained on other images than those of this {data.name}; "
+            "name their folder with --data-dir"
+        )
+
+
+def _fingerprint(data: Dataset) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "train_images": len(data.train.labels),
+        "crc32_of_train_images": zlib.crc32(data.train.images.data),
+        "crc32_of_train_labels": zlib.crc32(data.train.labels.data),
+    }
