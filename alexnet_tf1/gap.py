@@ -27,6 +27,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.layers import Norm
+from alexnet_tf1.lock import RunLock
 from alexnet_tf1.session import open_session
 from alexnet_tf1.verdict import BATCH, INFERENCE, PRECISE, verdict
 
@@ -135,7 +136,11 @@ def recalibrate(
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
     _check_writable(run.checkpoints)
-    data = evaluate.load_data(run, data_dir)
+    with RunLock(run.folder):  # it writes a checkpoint, as training does
+        return _recalibrate(run, source, images, evaluate.load_data(run, data_dir))
+
+
+def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict[str, Any]:
     _check_images(images, len(data.train.labels))
     with restored(_with_ema(run.config), source) as (session, net, repair):
         statistics = _estimate(session, net, repair, data, images, run.config.seed)

@@ -214,9 +214,10 @@ def test_other_images_are_refused(whole, tmp_path, capsys):
 
 
 def test_a_folder_that_another_process_writes_to_is_refused(whole, capsys):
-    with RunLock(whole / "default"):
-        assert resume(whole / "default", "--steps", "30") == 2
-    assert f"{os.getpid()}" in capsys.readouterr().err
+    for arguments in (["train", "--resume", "--steps", "30", "--run-dir"], ["recalibrate"]):
+        with RunLock(whole / "default"):
+            assert cli.main([*arguments, str(whole / "default")]) == 2
+        assert f"{os.getpid()}" in capsys.readouterr().err
 
 
 def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_path):
