@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO, get_args, get_origin, get_type_hints
 
 import alexnet_tf1
+from alexnet_tf1 import commands as run
 from alexnet_tf1 import report
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.errors import UserError
-
-DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,67 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(**arguments)
     except UserError as error:
         print(report.one_line(f"error: {error}"), file=sys.stderr)
-        return BAD_INPUT
+        return run.BAD_INPUT
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-
-
-def _train(resume: bool, **given: Any) -> int:
-    from alexnet_tf1.resume import settings
-
-    config = settings(given) if resume else TrainConfig(**given)
-    _import_tensorflow()
-    from alexnet_tf1.train import train
-
-    stopped_by = train(config, resume=resume)["stopped_by"]
-    return DONE if stopped_by is None else 128 + int(stopped_by)
-
-
-def _evaluate(run: str, as_json: bool, **settings: Any) -> int:
-    _import_tensorflow()
-    from alexnet_tf1.evaluate import evaluate
-
-    found = evaluate(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
-    return DONE
-
-
-def _diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
-    _import_tensorflow()
-    from alexnet_tf1.gap import diagnose
-
-    found = diagnose(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
-    return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
-
-
-def _audit(
-    graph: str, as_json: bool, train_op: list[str] | None, logits: str | None, is_training: Any
-) -> int:
-    _import_tensorflow()
-    from alexnet_tf1.batchnorm.audit import audit_file
-
-    found = audit_file(graph, train_op, logits, is_training).to_json(graph)
-    print(json.dumps(found, indent=2) if as_json else report.faults(graph, found))
-    return FAULTS if found["faults"] else DONE
-
-
-def _doctor(checkpoint: str, as_json: bool) -> int:
-    _import_tensorflow()
-    from alexnet_tf1.batchnorm.doctor import examine_checkpoint
-
-    found = examine_checkpoint(checkpoint).to_json()
-    print(json.dumps(found, indent=2) if as_json else report.faults(found["checkpoint"], found))
-    return FAULTS if found["faults"] else DONE
-
-
-def _recalibrate(run: str, **settings: Any) -> int:
-    _import_tensorflow()
-    from alexnet_tf1.gap import recalibrate
-
-    print(report.recalibration(recalibrate(run, **settings)))
-    return DONE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         print(report.one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
-        raise SystemExit(BAD_INPUT)
+        raise SystemExit(run.BAD_INPUT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,7 +86,7 @@ _TRAIN_HELP = {
 
 
 def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", _train, "train the network", "Trains the network.")
+    parser = _command(commands, "train", run.train, "train the network", "Trains the network.")
     hints = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         hint = hints[field.name]
@@ -182,7 +121,7 @@ def _add_evaluate(commands: Any) -> None:
     parser = _command(
         commands,
         "evaluate",
-        _evaluate,
+        run.evaluate,
         "accuracy over the whole test set",
         "Tests every image exactly once, in inference and in batch-statistics mode.",
     )
@@ -198,7 +137,7 @@ def _add_diagnose(commands: Any) -> None:
     parser = _command(
         commands,
         "diagnose",
-        _diagnose,
+        run.diagnose,
         "measure the training-vs-inference gap",
         "Measures accuracy on the same test images by statistics mode, test batch "
         "size and order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
@@ -221,7 +160,7 @@ def _add_audit(commands: Any) -> None:
     parser = _command(
         commands,
         "audit",
-        _audit,
+        run.audit,
         "check any TF1 graph for batch-normalisation faults",
         "Checks a graph without running it: are its moving averages updated by "
         "training and read by inference? Exit status 1 if not.",
@@ -248,7 +187,7 @@ def _add_doctor(commands: Any) -> None:
     parser = _command(
         commands,
         "doctor",
-        _doctor,
+        run.doctor,
         "check any TF1 checkpoint's moving statistics",
         "Looks for moving statistics that were never updated or never saved; needs "
         "no graph. Exit status 1 if there are any.",
@@ -263,7 +202,7 @@ def _add_recalibrate(commands: Any) -> None:
     parser = _command(
         commands,
         "recalibrate",
-        _recalibrate,
+        run.recalibrate,
         "re-estimate population statistics (Precise-BN)",
         "Estimates the normalisations' statistics from training images into a new "
         "checkpoint, from then on the run's newest. Weights are untouched; the others stay.",
@@ -314,28 +253,6 @@ def _text(text: str) -> str:
 
 def _switch(text: str) -> str | bool:
     return {"true": True, "false": False}.get(text.lower(), _text(text))
-
-
-def _import_tensorflow() -> None:
-    """Imports TensorFlow with its start-up chatter kept off the console.
-
-    TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
-    write while they are loaded, so those go to a file. If the import fails, they are shown.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    console = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            chatter.seek(0)
-            os.write(console, chatter.read())
-            raise
-        finally:
-            os.dup2(console, 2)
-            os.close(console)
 
 
 def _positive(text: str) -> int:

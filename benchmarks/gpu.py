@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-LOOPS = ["default", "--fast", "--fast --precision bfloat16", "--precision bfloat16"]
+LOOPS = ["default", "fast", "fast, bfloat16", "default, bfloat16"]
 
 LOSSES = """
 import json, sys

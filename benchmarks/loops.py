@@ -209,9 +209,9 @@ def torch_loop(compiled: bool) -> Callable[[Any, int], Run]:
 LOOPS: dict[str, Callable[[Any, int], Run]] = {
     "reference": reference,
     "default": ours(),
-    "--fast": ours(fast=True),
-    "--fast --precision bfloat16": ours(fast=True, precision="bfloat16"),
-    "--precision bfloat16": ours(precision="bfloat16"),
+    "fast": ours(fast=True),
+    "fast, bfloat16": ours(fast=True, precision="bfloat16"),
+    "default, bfloat16": ours(precision="bfloat16"),
     "Keras 3 fit": keras_fit,
     "PyTorch": torch_loop(compiled=False),
     "PyTorch, compiled": torch_loop(compiled=True),

@@ -21,8 +21,8 @@ from loops import LOOPS, flops, load
 from step_time import Worker
 
 BATCHES = (1, 5, 20, 100, 500, 1000)
-OURS = ("default", "--fast")
-STARTS = ("reference", "default", "--fast", "--fast --precision bfloat16")
+OURS = ("default", "fast")
+STARTS = ("reference", "default", "fast", "fast, bfloat16")
 
 
 def by_batch(data_dir: str | None, rounds: int) -> list[dict[str, Any]]:

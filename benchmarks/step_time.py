@@ -67,8 +67,11 @@ class Worker:
 
     def block(self, steps: int) -> dict[str, float]:
         """Runs so many steps; returns their seconds and the process's peak memory."""
-        print(steps, file=self._process.stdin, flush=True)
-        reply = self._process.stdout.readline()
+        try:
+            print(steps, file=self._process.stdin, flush=True)
+            reply = self._process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
         if not reply:
             self._log.seek(0)
             sys.exit(f"the loop {self.name} ended early:\n{self._log.read()}")

@@ -1,0 +1,102 @@
+"""What each command does with its options: one call, and what it prints.
+
+TensorFlow is imported in the calls only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from typing import Any
+
+from alexnet_tf1 import report
+from alexnet_tf1.config import TrainConfig
+
+DONE, FAULTS, BAD_INPUT = 0, 1, 2
+
+
+def train(resume: bool, **given: Any) -> int:
+    """Trains; the status is 128 + N when signal N stopped it."""
+    from alexnet_tf1.resume import settings
+
+    config = settings(given) if resume else TrainConfig(**given)
+    import_tensorflow()
+    from alexnet_tf1 import train as training
+
+    stopped_by = training.train(config, resume=resume)["stopped_by"]
+    return DONE if stopped_by is None else 128 + int(stopped_by)
+
+
+def evaluate(run: str, as_json: bool, **settings: Any) -> int:
+    """Prints the accuracy in both modes."""
+    import_tensorflow()
+    from alexnet_tf1 import evaluate as evaluation
+
+    found = evaluation.evaluate(run, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
+    return DONE
+
+
+def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
+    """Prints the gap, measured; the status is 1 when it is above fail_gap."""
+    import_tensorflow()
+    from alexnet_tf1 import gap
+
+    found = gap.diagnose(run, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
+    return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
+
+
+def audit(
+    graph: str, as_json: bool, train_op: list[str] | None, logits: str | None, is_training: Any
+) -> int:
+    """Prints the faults of a graph; the status is 1 if there are any."""
+    import_tensorflow()
+    from alexnet_tf1.batchnorm.audit import audit_file
+
+    found = audit_file(graph, train_op, logits, is_training).to_json(graph)
+    print(json.dumps(found, indent=2) if as_json else report.faults(graph, found))
+    return FAULTS if found["faults"] else DONE
+
+
+def doctor(checkpoint: str, as_json: bool) -> int:
+    """Prints the faults of a checkpoint; the status is 1 if there are any."""
+    import_tensorflow()
+    from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+
+    found = examine_checkpoint(checkpoint).to_json()
+    print(json.dumps(found, indent=2) if as_json else report.faults(found["checkpoint"], found))
+    return FAULTS if found["faults"] else DONE
+
+
+def recalibrate(run: str, **settings: Any) -> int:
+    """Prints what recalibration changed."""
+    import_tensorflow()
+    from alexnet_tf1 import gap
+
+    print(report.recalibration(gap.recalibrate(run, **settings)))
+    return DONE
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow with its start-up chatter kept off the console.
+
+    TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
+    write while they are loaded, so those go to a file. If the import fails, they are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    console = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            chatter.seek(0)
+            os.write(console, chatter.read())
+            raise
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
