@@ -12,6 +12,7 @@ TEST = [
     "pytest>=7.4",  # runs the tests
     "pytest-xdist",  # runs them on every core
     "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
+    "hypothesis>=6",  # makes up files that no reader may trip over
 ]
 
 setup(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alexnet_tf1.errors import UserError
+
+FLOAT32_MAX = 3.4e38  # a little less; Adam's rate is a float32 tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,9 +62,9 @@ class TrainConfig:
             _check_at_least(name, getattr(self, name), 1)
         for name in ("checkpoint_every", "keep"):
             _check_at_least(name, getattr(self, name), 1)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        if not 0 < self.learning_rate <= FLOAT32_MAX:  # False for NaN; exact for any integer
             raise UserError(
-                f"--learning-rate {self.learning_rate} is not a positive number; try 1e-3"
+                f"--learning-rate {self.learning_rate} is not a positive float32 number; try 1e-3"
             )
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed {self.seed} is not in 0 to {2**31 - 1}")

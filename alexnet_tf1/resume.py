@@ -124,7 +124,7 @@ def cut_metrics(path: Path, step: int) -> None:
     Raises:
       UserError: if another line is not a record.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     kept = []
     for number, line in enumerate(lines, 1):
         try:
@@ -154,7 +154,7 @@ def check_data(run: runs.Run, data: Dataset) -> None:
       UserError: if they differ; a run from before they were noted passes.
     """
     path = run.folder / DATA
-    if not path.exists():
+    if not path.is_file():
         return
     if runs.read_json(path) != _fingerprint(data):
         raise UserError(

@@ -73,7 +73,7 @@ class Run:
         if not os.path.isfile(path):
             return None
         result = read_json(path)
-        if not isinstance(result, dict):
+        if not isinstance(result, dict) or not isinstance(result.get("steps"), int):
             raise UserError(f"{path} is not a result; delete it")
         return result
 

@@ -62,7 +62,11 @@ def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
         run, finished = runs.create(config), None
     try:
         with RunLock(run.folder):
-            if finished and finished["stopped_by"] is None and finished["steps"] >= config.steps:
+            if (
+                finished
+                and finished.get("stopped_by") is None
+                and finished["steps"] >= config.steps
+            ):
                 print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
                 return finished
             return _train(runs.Run(run.folder, config), resume)

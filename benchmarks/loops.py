@@ -121,13 +121,14 @@ def keras_fit(data: Any, batch_size: int) -> Run:
     def conv(filters: int, activation: str | None = "relu") -> Any:
         return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
 
-    def lrn(x: Any) -> Any:
-        return tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9.0, 0.75)
+    class LocalResponseNormalization(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9.0, 0.75)
 
     layers = [
         keras.Input([32, 32, 3]),
         conv(48),
-        keras.layers.Lambda(lrn, output_shape=[32, 32, 48]),
+        LocalResponseNormalization(),
         keras.layers.MaxPool2D(),
         conv(96, None),
         keras.layers.BatchNormalization(),
