@@ -378,7 +378,6 @@ def table() -> list[Case]:
         *options(),
         *USAGE,
         *run_folders(),
-        *resumed(),
         *checkpoints(),
         *data(),
         *PLACES,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bad_inputs
+import bad_resumes
 import mistakes
 import pytest
 from saved import layer, save
