@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import dataset, evaluate, fast, machine, plots, progress, runs
+from alexnet_tf1 import console, dataset, evaluate, fast, machine, plots, progress, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
-from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
@@ -23,6 +22,15 @@ from alexnet_tf1.lock import RunLock
 from alexnet_tf1.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe, open_session
 from alexnet_tf1.signals import Stopped, StopRequest
+
+# What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
+_FILE_ERRORS = (
+    tf.errors.ResourceExhaustedError,
+    tf.errors.UnknownError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+)
 
 
 class Outcome(NamedTuple):
@@ -70,11 +78,13 @@ def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
                 print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
                 return finished
             return _train(runs.Run(run.folder, config), resume)
-    except (OSError, tf.errors.OpError) as error:
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-        else:
-            reason = str(error).splitlines()[0]
+    except (OSError, *_FILE_ERRORS) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if reason.startswith("OOM"):
+            raise UserError(
+                f"--batch-size {config.batch_size} does not fit into the memory of "
+                f"{machine.device()}; use fewer images a step"
+            ) from None
         raise UserError(
             f"{run.folder} cannot be written ({reason}); what was saved is whole: make room, "
             "then go on with --resume"
@@ -118,7 +128,7 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
                 data = data._replace(train=data.train._replace(images=data.train.images[:0].copy()))
             session.run(initialise)
             batches = Batches(data.train, config.seed)
-            _introduce(run, data, net)
+            console.introduce(run, data, net)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)
                 saver.recover_last_checkpoints(start.kept)
@@ -144,7 +154,7 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
     result = _result(run, data, outcome, start, accuracies)
     run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
-    _conclude(run, result)
+    console.conclude(run, result)
     return result
 
 
@@ -187,7 +197,7 @@ def _loop(
 ) -> Outcome:
     """The original's loop: steps, and now and then a line, a test, a save."""
     config = run.config
-    step, loss = start.step, None
+    step, loss, stand_in = start.step, None, console.of(data)
     stopping = start.test_is_due and not _test(run, data, net, session, writer, stop, step)
     started = logged = time.perf_counter()
     with progress.bar(config.steps) as advance:
@@ -202,7 +212,7 @@ def _loop(
                 covered = min(config.log_every, step - start.step)
                 rate = covered * config.batch_size / (now - logged)
                 logged = now
-                print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{_of(data)}")
+                print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
                 _record(run, writer, step, loss=loss, accuracy=accuracy, images_per_s=rate)
             stopping = stop.received is not None
             test = step % config.test_every == 0 and not stopping
@@ -240,7 +250,7 @@ def _test(
         for variable, value in zip(averages, before, strict=True):
             variable.load(value, session)
         return False
-    print(f"[Test] Step: {step}, acc:{found:.5f}{_of(data)}")
+    print(f"[Test] Step: {step}, acc:{found:.5f}{console.of(data)}")
     _record(run, writer, step, test_accuracy=float(found))
     return True
 
@@ -336,57 +346,3 @@ def _record(run: runs.Run, writer: Any, step: int, **values: float) -> None:
     for name, value in values.items():
         summary.value.add(tag=name, simple_value=value)
     writer.add_summary(summary, step)
-
-
-def _introduce(run: runs.Run, data: Dataset, net: AlexNet) -> None:
-    """One line each, before the first step: data set, device, parameters, where it goes."""
-    origin = "" if data.verified or data.name == "synthetic" else ", not the published files"
-    print(
-        f"data set: {data.name}{origin}, {len(data.train.labels):,} training and "
-        f"{len(data.test.labels):,} test images"
-    )
-    print(f"device: {machine.device()}")
-    variables = net.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-    parameters = sum(variable.shape.num_elements() for variable in variables)
-    print(f"parameters: {parameters:,} trainable in {len(variables)} variables")
-    print(f"run folder: {run.folder}")
-    _audit(net)
-
-
-# What the audit of the run's own graph can find, and which option asks for it.
-_ASKED_FOR = {
-    "BN101": "train_op never updates the moving averages of {}: --update-ops none asks for that",
-    "BN201": "{} normalise with the test batch in inference: the original's --fc-batch-norm "
-    "batch asks for that, ema mends it",
-}
-
-
-def _audit(net: AlexNet) -> None:
-    """Says in a line each what is wrong with the graph that is about to be trained."""
-    report = audit_graph(
-        net.logits.graph, [net.train_op], logits=net.logits, is_training=net.is_training
-    )
-    for rule, text in _ASKED_FOR.items():
-        layers = [fault.layer for fault in report.faults if fault.rule == rule]
-        if layers:
-            print(f"audit, {rule}: {text.format(' and '.join(layers))}")
-
-
-def _conclude(run: runs.Run, result: dict[str, Any]) -> None:
-    """What came out, after the last step."""
-    if result["stopped_by"] is not None:
-        print(f"Stopped after step {result['steps']}; saved in {run.folder}")
-        return
-    data = result["dataset"]
-    print(
-        f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
-        f"{100 * result['test_accuracy_full']:.2f}% in inference, "
-        f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
-        f"(gap {result['gap_points']:+.2f} points)"
-    )
-    print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
-
-
-def _of(data: Dataset) -> str:
-    """Names a stand-in in every line that quotes an accuracy; the original's lines are bare."""
-    return "" if data.name == "cifar10" else f" ({data.name})"
