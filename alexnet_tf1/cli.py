@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_doctor(commands)
     _add_recalibrate(commands)
+    _add_predict(commands)
+    _add_export(commands)
     return parser
 
 
@@ -217,6 +219,49 @@ def _add_recalibrate(commands: Any) -> None:
     )
 
 
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        run.predict,
+        "likeliest classes of image files",
+        "Classifies PNG, JPEG, BMP or GIF files of any size, each by itself: centre-cropped to a "
+        "square and resized to 32 x 32. Refuses a model that normalises with the test batch.",
+    )
+    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
+    parser.add_argument("images", type=_text, nargs="+", metavar="IMAGE", help="an image file")
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)"
+    )
+    _add_json(parser)
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        run.export,
+        "write a SavedModel that serves",
+        "Writes the network for inference: raw images in, probabilities and classes out, each "
+        "image judged by itself. Refuses a model that would use batch statistics.",
+    )
+    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
+    parser.add_argument("target", type=_text, metavar="DIR", help="folder to write; new or empty")
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--fc-batch-norm",
+        choices=("batch", "ema"),
+        help="ema is the only one served (default); batch is refused",
+    )
+    parser.add_argument(
+        "--tflite",
+        action="store_true",
+        help="also write model.tflite, if TensorFlow's converter takes the network",
+    )
+    _add_json(parser)
+
+
 def _command(
     commands: Any, name: str, run: Callable[..., int], summary: str, description: str
 ) -> argparse.ArgumentParser:
@@ -229,14 +274,18 @@ def _command(
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
+    _add_checkpoint(parser)
+    parser.add_argument(
+        "--data-dir", type=_text, metavar="DIR", help="folder of CIFAR-10 (default: the run's)"
+    )
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=_text,
         metavar="STEP|PREFIX",
         help="which checkpoint (default: the newest)",
-    )
-    parser.add_argument(
-        "--data-dir", type=_text, metavar="DIR", help="folder of CIFAR-10 (default: the run's)"
     )
 
 

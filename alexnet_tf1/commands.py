@@ -80,6 +80,26 @@ def recalibrate(run: str, **settings: Any) -> int:
     return DONE
 
 
+def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
+    """Prints the likeliest classes of picture files."""
+    import_tensorflow()
+    from alexnet_tf1 import predict as prediction
+
+    found = prediction.predict(run, images, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.prediction(found))
+    return DONE
+
+
+def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
+    """Writes a SavedModel and prints where."""
+    import_tensorflow()
+    from alexnet_tf1 import export as exporting
+
+    found = exporting.export(run, target, **settings)
+    print(json.dumps(found, indent=2) if as_json else report.export(found))
+    return DONE
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow with its start-up chatter kept off the console.
 

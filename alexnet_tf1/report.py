@@ -96,3 +96,47 @@ def recalibration(found: dict[str, Any]) -> str:
         )
     lines.append(f"written to {found['checkpoint']}; weights unchanged")
     return "\n".join(lines)
+
+
+def prediction(found: dict[str, Any]) -> str:
+    """The likeliest classes of each picture; `found` from predict.predict."""
+    lines = [f"{found['checkpoint']}, trained on {found['dataset']}, by its {found['statistics']}"]
+    for image in found["images"]:
+        classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f}%" for c in image["classes"])
+        lines.append(one_line(f"{image['image']}: {classes}"))
+    return "\n".join(lines + _start_left(found))
+
+
+def export(found: dict[str, Any]) -> str:
+    """What was written where, and how to call it; `found` from export.export."""
+    signature = found["signature"]
+
+    def described(ends: dict[str, Any]) -> str:
+        shapes = {
+            name: ", ".join("N" if size is None else str(size) for size in end["shape"])
+            for name, end in ends.items()
+        }
+        return ", ".join(
+            f"{name} {ends[name]['dtype']} [{shape}]" for name, shape in shapes.items()
+        )
+
+    inputs, outputs = described(signature["inputs"]), described(signature["outputs"])
+    lines = [
+        f"{found['checkpoint']} ({found['steps']:,} steps) written to {found['directory']}, with "
+        f"{found['statistics']} in all four normalisations",
+        f"{signature['name']}: {inputs} -> {outputs}",
+        f"class names: {found['directory']}/assets.extra/class_names.txt",
+    ]
+    if found["tflite"]:
+        lines.append(f"{found['tflite']}: the same classes on 100 images")
+    return "\n".join(lines + _start_left(found))
+
+
+def _start_left(found: dict[str, Any]) -> list[str]:
+    """A line about moving averages that still hold much of where they began, if they do."""
+    if found["start_left"] <= 0.05:
+        return []
+    return [
+        f"warning: {100 * found['start_left']:.0f}% of their start is left in the moving averages "
+        f"after {found['steps']:,} steps; train longer, or recalibrate"
+    ]

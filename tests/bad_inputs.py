@@ -85,8 +85,18 @@ OPTIONS = {
         "--images": ["2"],
     },
     "doctor": {"--json": ["yes"], "--checkpoint": ["2"]},
+    "predict": {"--checkpoint": NO_NAME, "--top": [*NO_COUNT, "11"], "--json": ["yes"]},
+    "export": {
+        "--checkpoint": NO_NAME,
+        "--fc-batch-norm": ["", "moving", "batch"],
+        "--tflite": ["yes"],
+        "--json": ["yes"],
+    },
 }
-OPERAND = {"train": (), "audit": (META,), "doctor": (CHECKPOINT,)}
+OPERAND = {
+    **{"train": (), "audit": (META,), "doctor": (CHECKPOINT,)},
+    **{"predict": ("run", "x.png"), "export": ("run", "out")},
+}
 
 
 def options() -> list[Case]:

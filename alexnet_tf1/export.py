@@ -1,0 +1,308 @@
+"""A trained run as a SavedModel that serves: raw images in, probabilities and classes out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import evaluate, layers, runs, single, synthetic
+from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
+from alexnet_tf1.batches import SCALED
+from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.session import open_session
+
+TAG = tf.saved_model.tag_constants.SERVING
+SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+INPUT, OUTPUTS = "images", ("probabilities", "classes")
+CLASS_NAMES_FILE = Path("assets.extra") / "class_names.txt"
+TFLITE_FILE = "model.tflite"
+PROBES = 100  # images that a TFLite model and the session must agree on
+_VARIABLES = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.TRAINABLE_VARIABLES)
+
+
+def export(
+    run_dir: str,
+    target: str,
+    *,
+    checkpoint: str | None = None,
+    fc_batch_norm: FcBatchNorm | None = None,
+    tflite: bool = False,
+) -> dict[str, Any]:
+    """Writes a run's network as a SavedModel for inference, whole or not at all.
+
+    It computes in float32 with TensorFlow's own ops whatever the run was trained with, and all
+    four normalisations read moving averages or recalibrated statistics: what an image is
+    answered does not depend on the images it is sent with. `assets.extra/class_names.txt` holds
+    the name of class 0 in its first line, of class 9 in its tenth.
+
+    Args:
+      run_dir: the run folder.
+      target: folder to write; it must not be there, or be empty.
+      checkpoint: a checkpoint's prefix or step; None for the newest.
+      fc_batch_norm: "ema" or None, which mean the same; "batch" is refused.
+      tflite: whether to write model.tflite into the folder too.
+
+    Returns:
+      A JSON-ready dict: run, checkpoint, steps, directory, signature (name, tag, inputs and
+      outputs by name with dtype and shape), fc_batch_norm ("ema"), statistics ("moving averages"
+      or "recalibrated"), start_left (the largest share of its initial value left in a moving
+      average, 0 to 1), class_names, tflite (its path, or None).
+
+    Raises:
+      UserError: if the run or checkpoint cannot be used, its statistics are not fit to be read
+        in inference, or the folder cannot be written.
+    """
+    run = runs.open_run(run_dir)
+    place = _check_target(target)
+    path = run.checkpoint(checkpoint)
+    if fc_batch_norm == "batch":
+        raise UserError(
+            "--fc-batch-norm batch normalises with the images that are served together, so one "
+            "image alone would always get the same answer; leave the option out"
+        )
+    statistics = single.statistics(run, path)
+    names = single.CLASS_NAMES[single.dataset_name(run)]
+    with _quiet(), tf.Graph().as_default(), open_session() as session:
+        net = _serving_network()
+        evaluate.restore(session, net, path)
+        served, values = _cut_out(net), session.run(_variables_read_by(net))
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise UserError(f"{path} holds weights that are not finite; the run diverged: train anew")
+    with _quiet(), _aside(place) as folder:
+        with tf.Graph().as_default(), open_session() as session:
+            saver = _load(session, served, values)
+            signature = _write(session, saver, folder)
+        _write_class_names(folder, names)
+        if tflite:
+            _write_tflite(folder)
+    steps = int(Checkpoint(path).read("global_step"))
+    return {
+        "run": run_dir,
+        "checkpoint": path,
+        "steps": steps,
+        "directory": target,
+        "signature": signature,
+        "fc_batch_norm": "ema",
+        "statistics": statistics,
+        "start_left": 0.0
+        if statistics == single.RECALIBRATED
+        else max(norm.decay**steps for norm in net.norms),
+        "class_names": list(names),
+        "tflite": str(Path(target) / TFLITE_FILE) if tflite else None,
+    }
+
+
+def serving(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From raw images to answers, in inference for good: there is no switch to set wrongly.
+
+    Args:
+      images: uint8 [N, 32, 32, 3], red, green, blue.
+
+    Returns:
+      Logits, float32 [N, 10]; probabilities, float32 [N, 10]; classes, int64 [N].
+    """
+    # Looked up, not computed: the bits of training, which scales in float64 and then rounds.
+    scaled = tf.gather(tf.constant(SCALED), tf.cast(images, tf.int32))
+    channel_major = tf.reshape(tf.transpose(scaled, [0, 3, 1, 2]), [-1, 3072])
+    logits = inference(channel_major, False, "ema")
+    probabilities = tf.nn.softmax(logits, name=OUTPUTS[0])
+    return logits, probabilities, tf.argmax(logits, 1, name=OUTPUTS[1])
+
+
+def _serving_network() -> AlexNet:
+    """Builds `serving` in the current graph; what only training and testing need is None."""
+    images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name=INPUT)
+    logits, probabilities, _ = serving(images)
+    return AlexNet(
+        images=images,
+        labels=None,
+        is_training=False,
+        logits=logits,
+        probabilities=probabilities,
+        hits=None,
+        loss=None,
+        accuracy=None,
+        global_step=None,
+        train_op=None,
+        norms=layers.norms(tf.get_default_graph()),
+    )
+
+
+def _variables_read_by(net: AlexNet) -> dict[str, Tensor]:
+    """The variables that the answers are computed from, by name."""
+    graph_def = tf.get_default_graph().as_graph_def()
+    needed = tf.graph_util.extract_sub_graph(graph_def, [net.logits.op.name])
+    names = {node.name for node in needed.node}
+    return {v.op.name: v for v in tf.global_variables() if v.handle.op.name in names}
+
+
+def _cut_out(net: AlexNet) -> Any:
+    """The current graph as a MetaGraphDef without anything that the answers do not need.
+
+    A moving average comes with ops that update it and counters for them; nothing in what is
+    served should be able to move a statistic. What initialises a variable stays, as no variable
+    can be described without it.
+    """
+    graph, variables = tf.get_default_graph(), _variables_read_by(net)
+    for key in _VARIABLES:
+        collected = graph.get_collection_ref(key)
+        collected[:] = [v for v in collected if v.op.name in variables]
+    described = [v.to_proto() for v in variables.values()]
+    tensors = [name for d in described for name in (d.initializer_name, d.snapshot_name)]
+    keep = [name.partition(":")[0] for name in [INPUT, *OUTPUTS, *tensors]]
+    graph_def = tf.graph_util.extract_sub_graph(graph.as_graph_def(add_shapes=True), keep)
+    return tf.train.export_meta_graph(graph_def=graph_def, collection_list=_VARIABLES)
+
+
+def _load(session: Any, served: Any, values: dict[str, Any]) -> Any:
+    """Imports a cut-out graph, gives its variables their values, and returns their Saver."""
+    saver = tf.train.import_meta_graph(served)
+    for variable in tf.global_variables():
+        initial_value = variable.initializer.inputs[1]
+        session.run(variable.initializer, {initial_value: values[variable.op.name]})
+    return saver
+
+
+def _write(session: Any, saver: Any, folder: Path) -> dict[str, Any]:
+    """Writes the SavedModel and describes its signature."""
+    inputs, outputs = ({n: _tensor(session, n) for n in names} for names in ([INPUT], OUTPUTS))
+    builder = tf.saved_model.Builder(str(folder))
+    builder.add_meta_graph_and_variables(
+        session,
+        [TAG],
+        {SIGNATURE: tf.saved_model.predict_signature_def(inputs, outputs)},
+        strip_default_attrs=True,
+        saver=saver,
+    )
+    builder.save()
+    return {
+        "name": SIGNATURE,
+        "tag": TAG,
+        "inputs": {name: _described(tensor) for name, tensor in inputs.items()},
+        "outputs": {name: _described(tensor) for name, tensor in outputs.items()},
+    }
+
+
+def _tensor(session: Any, name: str) -> Tensor:
+    return session.graph.get_tensor_by_name(f"{name}:0")
+
+
+def _described(tensor: Tensor) -> dict[str, Any]:
+    return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+
+
+def _write_class_names(folder: Path, names: tuple[str, ...]) -> None:
+    """Writes the names where SavedModel leaves room for users' own files."""
+    path = folder / CLASS_NAMES_FILE
+    path.parent.mkdir()
+    path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _write_tflite(folder: Path) -> None:
+    """Converts what is in `folder` as it is, and compares the answers on made-up pictures."""
+    images = _probes()
+    with tf.Graph().as_default(), open_session() as session:
+        tf.saved_model.load(session, [TAG], str(folder))
+        expected = session.run(f"{OUTPUTS[1]}:0", {f"{INPUT}:0": images})
+    try:
+        model = _converted(folder)
+        found = classes_by_tflite(model, images)
+    except Exception as error:  # what the converter raises is documented nowhere
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"--tflite: TensorFlow's converter does not take this network ({reason}); leave it out"
+        ) from None
+    differing = int((found != expected).sum())
+    if differing:
+        raise UserError(
+            f"--tflite: the converted model answers {differing} of {len(images)} images "
+            "differently; leave it out"
+        )
+    (folder / TFLITE_FILE).write_bytes(model)
+
+
+def _converted(folder: Path) -> bytes:
+    """The TFLite model; only with ops of its own, none of TensorFlow's ("flex")."""
+    from tensorflow import lite
+
+    converter = lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
+    return bytes(converter.convert())
+
+
+def classes_by_tflite(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """What a TFLite model answers to uint8 [N, 32, 32, 3]: int64 [N]."""
+    from tensorflow import lite
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the interpreter moves to a package of its own
+        # Without the delegate, which announces itself on the console.
+        plain = lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter = lite.Interpreter(model_content=model, experimental_op_resolver_type=plain)
+    classify = interpreter.get_signature_runner(SIGNATURE)
+    return np.asarray(classify(**{INPUT: images})[OUTPUTS[1]])
+
+
+def _probes() -> npt.NDArray[np.uint8]:
+    """Pictures of all classes of the embedded data set: uint8 [PROBES, 32, 32, 3]."""
+    drawn = synthetic.generate(train_images=1, test_images=PROBES).test.images
+    return np.ascontiguousarray(drawn.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _check_target(target: str) -> Path:
+    """Finds out before any work whether a folder may be written there."""
+    try:
+        place = Path(os.path.realpath(target))
+        if os.path.lexists(place) and not place.is_dir():
+            raise UserError(f"{target} is a file; name a new folder to export to")
+        if place.is_dir() and any(place.iterdir()):
+            raise UserError(f"{target} is not empty; name a new folder to export to")
+        if place == Path.cwd():
+            raise UserError(f"{target} is the folder you are in; name a new one to export to")
+    except (OSError, ValueError) as error:
+        raise _unwritable(target, error) from None
+    return place
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps to itself that TF1's ways of writing a SavedModel are deprecated."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _aside(place: Path) -> Iterator[Path]:
+    """A folder that becomes `place` when all went well, and else is gone with all it holds."""
+    made = [folder for folder in place.parents if not os.path.lexists(folder)]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name[:64]}.") as aside:
+            yield Path(aside) / "model"
+            os.replace(Path(aside) / "model", place)
+    except (OSError, tf.errors.OpError) as error:
+        raise _unwritable(str(place), error) from None
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if it is empty
+
+
+def _unwritable(target: str, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return UserError(f"{target} cannot be written ({reason}); name another folder")

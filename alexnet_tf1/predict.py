@@ -1,0 +1,96 @@
+"""What a run says of picture files: the likeliest classes, each picture judged by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import evaluate, pictures, runs, single
+from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1.batches import SCALED
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.session import open_session
+
+CLASSES = 10
+
+
+def predict(
+    run_dir: str, images: Sequence[str], *, checkpoint: str | None = None, top: int = 3
+) -> dict[str, Any]:
+    """Classifies picture files, each by itself: its answer does not depend on the others.
+
+    In inference, in float32 and with TensorFlow's own ops, whatever the run was trained with.
+    All four normalisations read moving averages or recalibrated statistics; a model that has
+    neither is refused, as its answer to a single image would be chance. The data set is not
+    needed: its name is in the run folder, and CIFAR-10's class names are the published ones.
+
+    Args:
+      run_dir: the run folder.
+      images: paths of picture files, at least one; see `pictures` for what is made of them.
+      checkpoint: a checkpoint's prefix or step; None for the newest.
+      top: classes to name for each image, 1 to 10.
+
+    Returns:
+      A JSON-ready dict: run, checkpoint, steps (trained), dataset ("cifar10" or "synthetic"),
+      statistics ("moving averages" or "recalibrated"), start_left (the largest share of its
+      initial value left in a moving average, 0 to 1), and images: for each, in the order given,
+      image (its path) and classes: the `top` likeliest first, class (its name), label (0..9) and
+      probability (0 to 1; all ten add up to 1).
+
+    Raises:
+      UserError: if the run, the checkpoint or an image cannot be used, or the model cannot judge
+        a single image.
+    """
+    if not 1 <= top <= CLASSES:
+        raise UserError(f"--top {top} is not in 1 to {CLASSES}, the classes there are")
+    if not images:
+        raise UserError("no image is given; name a PNG, JPEG, BMP or GIF file")
+    run = runs.open_run(run_dir)
+    path = run.checkpoint(checkpoint)
+    statistics = single.statistics(run, path)
+    dataset = single.dataset_name(run)
+    pixels = [pictures.read(image) for image in images]
+    with tf.Graph().as_default(), open_session() as session:
+        net = build_alexnet(fc_batch_norm="ema", with_train_op=False)
+        evaluate.restore(session, net, path)
+        steps = int(session.run(net.global_step))
+        decay = max(norm.decay for norm in net.norms)
+        probabilities = [_probabilities(session, net, image) for image in pixels]
+    if not np.isfinite(probabilities).all():
+        raise UserError(f"{path} gives numbers that are none (NaN); the run diverged, train anew")
+    return {
+        "run": run_dir,
+        "checkpoint": path,
+        "steps": steps,
+        "dataset": dataset,
+        "statistics": statistics,
+        "start_left": 0.0 if statistics == single.RECALIBRATED else decay**steps,
+        "images": [
+            {"image": image, "classes": _likeliest(found, single.CLASS_NAMES[dataset], top)}
+            for image, found in zip(images, probabilities, strict=True)
+        ],
+    }
+
+
+def _probabilities(
+    session: Any, net: AlexNet, image: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """One image as a batch of one: uint8 [32, 32, 3] -> float32 [10]."""
+    channel_major = SCALED[image.transpose(2, 0, 1).reshape(1, -1)]
+    feed = {net.images: channel_major, net.is_training: False}
+    (found,) = session.run(net.probabilities, feed)
+    return np.asarray(found)
+
+
+def _likeliest(
+    probabilities: npt.NDArray[np.float32], names: Sequence[str], top: int
+) -> list[dict[str, Any]]:
+    """The `top` classes, the likeliest first; of equal ones the lower label, as argmax takes."""
+    return [
+        {"class": names[label], "label": int(label), "probability": float(probabilities[label])}
+        for label in np.argsort(-probabilities, kind="stable")[:top]
+    ]

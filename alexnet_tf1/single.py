@@ -1,0 +1,62 @@
+"""What a model that judges images one by one needs, for `predict` and `export`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from alexnet_tf1 import cifar10, resume, runs, synthetic
+from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+from alexnet_tf1.errors import UserError
+
+CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}
+MOVING_AVERAGES, RECALIBRATED = "moving averages", "recalibrated"
+_RECALIBRATED_NAME = re.compile(r"-recalibrated(-[0-9]+)?$")  # as gap.recalibrate writes them
+
+
+def statistics(run: runs.Run, checkpoint: str) -> str:
+    """What a single image is normalised by: it has no batch whose statistics mean anything.
+
+    Args:
+      run: whose settings the checkpoint was trained with.
+      checkpoint: prefix of its files.
+
+    Returns:
+      "moving averages" or "recalibrated".
+
+    Raises:
+      UserError: if the checkpoint has neither: it normalises by the test batch, or its moving
+        statistics were never updated or are none.
+    """
+    recalibrated = _RECALIBRATED_NAME.search(Path(checkpoint).name) is not None
+    if run.config.fc_batch_norm == "batch" and not recalibrated:
+        raise UserError(
+            f"{checkpoint} cannot judge a single image: its fully connected layers normalise by "
+            "the batch that an image is tested in, and by itself every image is answered alike; "
+            f"run `alexnet-tf1 recalibrate {run.folder}`, or train with --fc-batch-norm ema"
+        )
+    faults = examine_checkpoint(checkpoint).faults
+    if faults:
+        layers = ", ".join(dict.fromkeys(fault.layer for fault in faults))
+        raise UserError(
+            f"{checkpoint} cannot judge a single image: {faults[0].message.partition('; ')[0]} "
+            f"({faults[0].rule}; layers {layers}); run `alexnet-tf1 recalibrate {run.folder}`"
+        )
+    return RECALIBRATED if recalibrated else MOVING_AVERAGES
+
+
+def dataset_name(run: runs.Run) -> str:
+    """The data set that a run was trained on, "cifar10" or "synthetic".
+
+    Raises:
+      UserError: if what the run folder notes is neither.
+    """
+    path = run.folder / resume.DATA
+    noted = runs.read_json(path) if os.path.isfile(path) else None
+    name = noted.get("name") if isinstance(noted, dict) else run.config.dataset
+    if name == "auto":  # a run from before that was noted
+        name = "cifar10"
+    if not isinstance(name, str) or name not in CLASS_NAMES:
+        raise UserError(f"{path} names no data set known here; restore it from a copy")
+    return name
