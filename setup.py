@@ -34,7 +34,7 @@ setup(
         "tqdm",  # pooch's progress bar
         "rich",  # the training bar; already there with Keras
         "matplotlib>=3.6",  # curves.png and the other pictures
-        "pillow>=9.1",  # reads the images given to predict; already there with matplotlib
+        "pillow>=10.1",  # reads the images given to predict; already there with matplotlib
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.16,<3"],  # TensorFlow with its CUDA libraries

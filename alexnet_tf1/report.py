@@ -100,7 +100,7 @@ def recalibration(found: dict[str, Any]) -> str:
 
 def prediction(found: dict[str, Any]) -> str:
     """The likeliest classes of each picture; `found` from predict.predict."""
-    lines = [f"{found['checkpoint']}, trained on {found['dataset']}, by its {found['statistics']}"]
+    lines = [f"{found['checkpoint']}, trained on {found['dataset']}, by {_statistics(found)}"]
     for image in found["images"]:
         classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f}%" for c in image["classes"])
         lines.append(one_line(f"{image['image']}: {classes}"))
@@ -123,13 +123,17 @@ def export(found: dict[str, Any]) -> str:
     inputs, outputs = described(signature["inputs"]), described(signature["outputs"])
     lines = [
         f"{found['checkpoint']} ({found['steps']:,} steps) written to {found['directory']}, with "
-        f"{found['statistics']} in all four normalisations",
+        f"{_statistics(found)} in all four normalisations",
         f"{signature['name']}: {inputs} -> {outputs}",
         f"class names: {found['directory']}/assets.extra/class_names.txt",
     ]
     if found["tflite"]:
         lines.append(f"{found['tflite']}: the same classes on 100 images")
     return "\n".join(lines + _start_left(found))
+
+
+def _statistics(found: dict[str, Any]) -> str:
+    return {"recalibrated": "recalibrated statistics"}.get(found["statistics"], "moving averages")
 
 
 def _start_left(found: dict[str, Any]) -> list[str]:
