@@ -30,6 +30,7 @@ _FILE_ERRORS = (
     tf.errors.NotFoundError,
     tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError,
+    tf.errors.OutOfRangeError,
 )
 
 
@@ -79,18 +80,26 @@ def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
                 return finished
             return _train(runs.Run(run.folder, config), resume)
     except (OSError, *_FILE_ERRORS) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        if reason.startswith("OOM"):
+        if "OOM when allocating" in str(error):
             raise UserError(
                 f"--batch-size {config.batch_size} does not fit into the memory of "
                 f"{machine.device()}; use fewer images a step"
             ) from None
         raise UserError(
-            f"{run.folder} cannot be written ({reason}); what was saved is whole: make room, "
-            "then go on with --resume"
+            f"{run.folder} cannot be written ({_reason(error)}); what was saved is whole: make "
+            "room, then go on with --resume"
         ) from None
     finally:
         runs.discard(run)  # if nothing was written to it
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, out of what TensorFlow makes of it: "PATH; File too large"."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    lines = str(error).splitlines()
+    said = [line.rpartition("; ")[2] for line in lines if line.startswith("/") and "; " in line]
+    return (said or lines)[0]
 
 
 def _train(run: runs.Run, resume: bool) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_
     full = Command(options, output, largest_file=8_000_000)  # a checkpoint has 40 MB
     assert full.end() == 2
     last = full.text().splitlines()[-1]
-    assert last.startswith(f"error: {run} cannot be written (")
+    assert last.startswith(f"error: {run} cannot be written (File too large)")
     assert last.endswith("go on with --resume")
     assert problem(str(run / "checkpoints/model.ckpt-12")) is None
     assert resume(run) == 0
