@@ -25,18 +25,14 @@ class FastLoop(NamedTuple):
       losses: float32 [K], of each step before its update, in nats.
       accuracies: float64 [K], of each step's batch.
       train_op: the op that trains the K steps.
-      images: uint8 variable [examples, 3072], not in checkpoints.
-      labels: int64 variable [examples], not in checkpoints.
-      values: placeholders that fill these two variables.
-      load: the op that does.
+      values: placeholders of the training set, uint8 [examples, 3072] and int64 [examples].
+      load: the op that copies them into variables, which no checkpoint saves.
     """
 
     rows: Tensor
     losses: Tensor
     accuracies: Tensor
     train_op: Tensor
-    images: Tensor
-    labels: Tensor
     values: tuple[Tensor, Tensor]
     load: Tensor
 
@@ -128,8 +124,6 @@ def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
         losses=losses.stack(),
         accuracies=accuracies.stack(),
         train_op=train_op,
-        images=images,
-        labels=labels,
         values=values,
         load=tf.group(images.initializer, labels.initializer),
     )

@@ -16,7 +16,7 @@ def device() -> str:
     import tensorflow
 
     gpus = tensorflow.config.list_physical_devices("GPU")
-    if has_gpu():
+    if gpus:
         details = tensorflow.config.experimental.get_device_details(gpus[0])
         return f"GPU, {details.get('device_name', gpus[0].name)}"
     return f"CPU, {os.cpu_count()} cores"
