@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TextIO, get_args, get_origin, get_type_hints
+from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 import alexnet_tf1
+from alexnet_tf1 import arguments, report
 from alexnet_tf1 import commands as run
-from alexnet_tf1 import report
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.errors import UserError
 
@@ -27,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit status: 0 done, 1 faults were found, 2 bad usage or bad input (one line on
       standard error), 128 + N stopped by signal N.
     """
-    arguments = vars(_parser().parse_args(argv))
-    command: Callable[..., int] = arguments.pop("command")
+    given = vars(_parser().parse_args(argv))
+    command: Callable[..., int] = given.pop("command")
     warnings.showwarning = _show_warning
     try:
-        return command(**arguments)
+        return command(**given)
     except UserError as error:
         print(report.one_line(f"error: {error}"), file=sys.stderr)
         return run.BAD_INPUT
@@ -40,16 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line, as all of this program's are."""
-
-    def error(self, message: str) -> NoReturn:
-        print(report.one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
-        raise SystemExit(run.BAD_INPUT)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = arguments.Parser(
         prog="alexnet-tf1",
         description="A TF1-graph AlexNet for CIFAR-10, and tools for batch-normalisation faults.",
     )
@@ -88,7 +79,9 @@ _TRAIN_HELP = {
 
 
 def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", run.train, "train the network", "Trains the network.")
+    parser = arguments.command(
+        commands, "train", run.train, "train the network", "Trains the network."
+    )
     hints = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         hint = hints[field.name]
@@ -103,7 +96,7 @@ def _add_train(commands: Any) -> None:
         parser.add_argument(
             option(field.name),
             default=argparse.SUPPRESS,  # what was typed, --resume compares with the run's
-            type=hint if hint in (int, float) else _text,
+            type=hint if hint in (int, float) else arguments.text,
             choices=choices,
             metavar=None if choices else _METAVARS.get(field.name, "N"),
             help=_TRAIN_HELP[field.name] + default,
@@ -120,23 +113,26 @@ _METAVARS = {"data_dir": "DIR", "run_dir": "DIR", "learning_rate": "RATE"}
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "evaluate",
         run.evaluate,
         "accuracy over the whole test set",
         "Tests every image exactly once, in inference and in batch-statistics mode.",
     )
-    _add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="images a batch (default: the run's)"
+        "--batch-size",
+        type=arguments.positive,
+        metavar="N",
+        help="images a batch (default: the run's)",
     )
     parser.add_argument("--fc-batch-norm", choices=("batch", "ema"), help="default: the run's")
-    _add_json(parser)
+    arguments.add_json(parser)
 
 
 def _add_diagnose(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "diagnose",
         run.diagnose,
@@ -144,22 +140,26 @@ def _add_diagnose(commands: Any) -> None:
         "Measures accuracy on the same test images by statistics mode, test batch "
         "size and order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
     )
-    _add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument(
-        "--images", type=_positive, default=2_000, metavar="N", help="test images (default: 2000)"
+        "--images",
+        type=arguments.positive,
+        default=2_000,
+        metavar="N",
+        help="test images (default: 2000)",
     )
     parser.add_argument(
         "--fail-gap",
-        type=_finite,
+        type=arguments.finite,
         metavar="POINTS",
         help="exit with status 1 if batch-statistics accuracy is more than this many percentage "
         "points above inference accuracy",
     )
-    _add_json(parser)
+    arguments.add_json(parser)
 
 
 def _add_audit(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "audit",
         run.audit,
@@ -167,26 +167,30 @@ def _add_audit(commands: Any) -> None:
         "Checks a graph without running it: are its moving averages updated by "
         "training and read by inference? Exit status 1 if not.",
     )
-    parser.add_argument("graph", type=_text, metavar="GRAPH", help="a .meta file or a SavedModel")
+    parser.add_argument(
+        "graph", type=arguments.text, metavar="GRAPH", help="a .meta file or a SavedModel"
+    )
     parser.add_argument(
         "--train-op",
         action="append",
-        type=_text,
+        type=arguments.text,
         metavar="NAME",
         help="training op; may be given again",
     )
-    parser.add_argument("--logits", type=_text, metavar="NAME", help="what inference computes")
+    parser.add_argument(
+        "--logits", type=arguments.text, metavar="NAME", help="what inference computes"
+    )
     parser.add_argument(
         "--is-training",
-        type=_switch,
+        type=arguments.switch,
         metavar="NAME",
         help="the training switch; True or False for a graph built with a constant",
     )
-    _add_json(parser)
+    arguments.add_json(parser)
 
 
 def _add_doctor(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "doctor",
         run.doctor,
@@ -195,13 +199,13 @@ def _add_doctor(commands: Any) -> None:
         "no graph. Exit status 1 if there are any.",
     )
     parser.add_argument(
-        "checkpoint", type=_text, metavar="CHECKPOINT", help="a prefix, file or folder"
+        "checkpoint", type=arguments.text, metavar="CHECKPOINT", help="a prefix, file or folder"
     )
-    _add_json(parser)
+    arguments.add_json(parser)
 
 
 def _add_recalibrate(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "recalibrate",
         run.recalibrate,
@@ -209,10 +213,10 @@ def _add_recalibrate(commands: Any) -> None:
         "Estimates the normalisations' statistics from training images into a new "
         "checkpoint, from then on the run's newest. Weights are untouched; the others stay.",
     )
-    _add_run(parser)
+    arguments.add_run(parser)
     parser.add_argument(
         "--images",
-        type=_positive,
+        type=arguments.positive,
         default=1_000,
         metavar="N",
         help="training images to estimate from (default: 1000)",
@@ -220,7 +224,7 @@ def _add_recalibrate(commands: Any) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "predict",
         run.predict,
@@ -228,17 +232,23 @@ def _add_predict(commands: Any) -> None:
         "Classifies PNG, JPEG, BMP or GIF files of any size, each by itself: centre-cropped to a "
         "square and resized to 32 x 32. Refuses a model that normalises with the test batch.",
     )
-    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
-    parser.add_argument("images", type=_text, nargs="+", metavar="IMAGE", help="an image file")
-    _add_checkpoint(parser)
+    parser.add_argument("run", type=arguments.text, metavar="RUN", help="a run folder")
     parser.add_argument(
-        "--top", type=_positive, default=3, metavar="N", help="classes to name (default: 3)"
+        "images", type=arguments.text, nargs="+", metavar="IMAGE", help="an image file"
     )
-    _add_json(parser)
+    arguments.add_checkpoint(parser)
+    parser.add_argument(
+        "--top",
+        type=arguments.positive,
+        default=3,
+        metavar="N",
+        help="classes to name (default: 3)",
+    )
+    arguments.add_json(parser)
 
 
 def _add_export(commands: Any) -> None:
-    parser = _command(
+    parser = arguments.command(
         commands,
         "export",
         run.export,
@@ -246,9 +256,11 @@ def _add_export(commands: Any) -> None:
         "Writes the network for inference: raw images in, probabilities and classes out, each "
         "image judged by itself. Refuses a model that would use batch statistics.",
     )
-    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
-    parser.add_argument("target", type=_text, metavar="DIR", help="folder to write; new or empty")
-    _add_checkpoint(parser)
+    parser.add_argument("run", type=arguments.text, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "target", type=arguments.text, metavar="DIR", help="folder to write; new or empty"
+    )
+    arguments.add_checkpoint(parser)
     parser.add_argument(
         "--fc-batch-norm",
         choices=("batch", "ema"),
@@ -259,67 +271,7 @@ def _add_export(commands: Any) -> None:
         action="store_true",
         help="also write model.tflite, if TensorFlow's converter takes the network",
     )
-    _add_json(parser)
-
-
-def _command(
-    commands: Any, name: str, run: Callable[..., int], summary: str, description: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description
-    )
-    parser.set_defaults(command=run)
-    return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_text, metavar="RUN", help="a run folder")
-    _add_checkpoint(parser)
-    parser.add_argument(
-        "--data-dir", type=_text, metavar="DIR", help="folder of CIFAR-10 (default: the run's)"
-    )
-
-
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint",
-        type=_text,
-        metavar="STEP|PREFIX",
-        help="which checkpoint (default: the newest)",
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON only")
-
-
-def _text(text: str) -> str:
-    """A name; an empty one is a shell variable that was not set, and no wish for the default."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("nothing is given; leave the option out for its default")
-    return text
-
-
-def _switch(text: str) -> str | bool:
-    return {"true": True, "false": False}.get(text.lower(), _text(text))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too small; use at least 1")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
-    return value
-
-
-_finite.__name__ = "number"
-_positive.__name__ = "whole number"  # what argparse calls it in "invalid ... value"
+    arguments.add_json(parser)
 
 
 def _show_warning(

@@ -1,24 +1,22 @@
-"""The session loop."""
+"""A training run, from its settings to its result: data, graph, session, loop, tests."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import console, dataset, evaluate, fast, machine, plots, progress, runs
+from alexnet_tf1 import console, dataset, evaluate, fast, machine, plots, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.lock import RunLock
+from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe, open_session
 from alexnet_tf1.signals import Stopped, StopRequest
@@ -32,22 +30,6 @@ _FILE_ERRORS = (
     tf.errors.FailedPreconditionError,
     tf.errors.OutOfRangeError,
 )
-
-
-class Outcome(NamedTuple):
-    """How the loop ended.
-
-    Attributes:
-      steps: steps trained, those before a resumption included.
-      loss: of the last step, in nats, before its update; None where none was taken.
-      wall_s: seconds from this process's first step to its last, tests and checkpoints included.
-      stopped_by: the signal that ended it early, or None.
-    """
-
-    steps: int
-    loss: float | None
-    wall_s: float
-    stopped_by: int | None
 
 
 def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -152,7 +134,16 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
             with tf.summary.FileWriter(str(run.folder), graph) as writer:
                 # Tells TensorBoard to forget what a killed process logged after its checkpoint.
                 writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start.step)
-                outcome = _loop(run, data, net, steps, session, saver, writer, stop, start)
+                outcome = Loop(
+                    run=run,
+                    data=data,
+                    net=net,
+                    steps=steps,
+                    session=session,
+                    saver=saver,
+                    writer=writer,
+                    stop=stop,
+                ).train(start)
             accuracies = None
             if outcome.stopped_by is None:
                 print("Testing every image in both modes ...")
@@ -165,126 +156,6 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     console.conclude(run, result)
     return result
-
-
-class Steps:
-    """Takes training steps as the original does: a batch, a session.run.
-
-    Attributes:
-      most: how many steps the next call may take.
-    """
-
-    most = 1
-
-    def __init__(self, session: Any, net: AlexNet, batches: Batches, batch_size: int) -> None:
-        self._session = session
-        self._net = net
-        self._batches = batches
-        self._batch_size = batch_size
-
-    def take(self, steps: int) -> tuple[Sequence[float], Sequence[float]]:
-        """Trains one step; returns its loss in nats and its accuracy, before the update."""
-        net = self._net
-        images, labels = self._batches.next_batch(self._batch_size)
-        loss, accuracy, _ = self._session.run(
-            [net.loss, net.accuracy, net.train_op],
-            {net.images: images, net.labels: labels, net.is_training: True},
-        )
-        return [loss], [accuracy]
-
-
-def _loop(
-    run: runs.Run,
-    data: Dataset,
-    net: AlexNet,
-    steps: Steps | fast.FastSteps,
-    session: Any,
-    saver: Any,
-    writer: Any,
-    stop: StopRequest,
-    start: Start,
-) -> Outcome:
-    """The original's loop: steps, and now and then a line, a test, a save."""
-    config = run.config
-    step, loss, stand_in = start.step, None, console.of(data)
-    stopping = start.test_is_due and not _test(run, data, net, session, writer, stop, step)
-    started = logged = time.perf_counter()
-    with progress.bar(config.steps) as advance:
-        while step < config.steps and not stopping:
-            losses, accuracies = steps.take(min(steps.most, _until_next_event(config, step)))
-            _check_finite(losses, step, run)
-            step += len(losses)
-            loss, accuracy = float(losses[-1]), float(accuracies[-1])
-            if step % config.log_every == 0:
-                now = time.perf_counter()
-                # The first line after a resumption may cover fewer steps than the others.
-                covered = min(config.log_every, step - start.step)
-                rate = covered * config.batch_size / (now - logged)
-                logged = now
-                print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
-                _record(run, writer, step, loss=loss, accuracy=accuracy, images_per_s=rate)
-            stopping = stop.received is not None
-            test = step % config.test_every == 0 and not stopping
-            save = step % config.checkpoint_every == 0 or step == config.steps or stopping
-            # Testing moves the averages of the original's fully connected layers. A checkpoint
-            # is from before its step's test, so that who resumes there does the test again.
-            if save:
-                saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
-            if test and not _test(run, data, net, session, writer, stop, step):
-                stopping = True
-                if not save:
-                    saver.save(session, str(run.checkpoints / "model.ckpt"), global_step=step)
-            advance(step)
-    wall_s = time.perf_counter() - started
-    return Outcome(step, loss, wall_s, stop.received if stopping else None)
-
-
-def _test(
-    run: runs.Run,
-    data: Dataset,
-    net: AlexNet,
-    session: Any,
-    writer: Any,
-    stop: StopRequest,
-    step: int,
-) -> bool:
-    """Tests the first batches and logs it; if a signal comes, False, as if it had not begun."""
-    config = run.config
-    averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
-    before = session.run(averages)
-    tested = first_batches(data, config)
-    try:
-        found = evaluate.hits(session, net, tested, config.batch_size, stop=stop).mean()
-    except Stopped:
-        for variable, value in zip(averages, before, strict=True):
-            variable.load(value, session)
-        return False
-    print(f"[Test] Step: {step}, acc:{found:.5f}{console.of(data)}")
-    _record(run, writer, step, test_accuracy=float(found))
-    return True
-
-
-def _check_finite(losses: Any, step: int, run: runs.Run) -> None:
-    """Ends a run whose loss, `losses` after `step`, is infinite or not a number."""
-    finite = np.isfinite(losses)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        raise UserError(
-            f"the loss is {losses[bad]} at step {step + 1 + bad}; lower --learning-rate "
-            f"{run.config.learning_rate} ({run.folder} keeps what was logged)"
-        )
-
-
-def _until_next_event(config: TrainConfig, step: int) -> int:
-    """How many steps there are until something else is due: a line, a test, a save, the end."""
-    every = (config.log_every, config.test_every, config.checkpoint_every)
-    return min(config.steps - step, *(cadence - step % cadence for cadence in every))
-
-
-def first_batches(data: Dataset, config: TrainConfig) -> dataset.Split:
-    """The test images of a [Test] line: the first test_batches batches of the test set."""
-    images = config.test_batches * config.batch_size
-    return dataset.Split(data.test.images[:images], data.test.labels[:images])
 
 
 def _fit(config: TrainConfig, data: Dataset) -> TrainConfig:
@@ -346,12 +217,3 @@ def _result(
         "versions": machine.versions(),
         "stopped_by": outcome.stopped_by,
     }
-
-
-def _record(run: runs.Run, writer: Any, step: int, **values: float) -> None:
-    """One line of metrics.jsonl and the same values for TensorBoard."""
-    run.log(step=step, **values)
-    summary = tf.Summary()
-    for name, value in values.items():
-        summary.value.add(tag=name, simple_value=value)
-    writer.add_summary(summary, step)

@@ -78,9 +78,10 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
     def make(data: Any, batch_size: int) -> Run:
         import tensorflow.compat.v1 as tf
 
-        from alexnet_tf1 import evaluate, fast, train
+        from alexnet_tf1 import evaluate, fast
         from alexnet_tf1.batches import Batches
         from alexnet_tf1.config import TrainConfig
+        from alexnet_tf1.loop import Steps
         from alexnet_tf1.session import open_session
 
         tf.disable_eager_execution()
@@ -97,7 +98,7 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         steps = (
             fast.FastSteps(session, loop, batches, batch_size)
             if loop
-            else train.Steps(session, net, batches, batch_size)
+            else Steps(session, net, batches, batch_size)
         )
 
         def run(count: int) -> None:

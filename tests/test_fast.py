@@ -14,6 +14,7 @@ from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.kernels import EXACT, choose
+from alexnet_tf1.loop import Steps
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)
@@ -32,7 +33,7 @@ def one_by_one(data, steps, ops=EXACT, **settings):
         tf.set_random_seed(0)
         net = build_alexnet("control", config.fc_batch_norm, config.learning_rate, kernels=ops)
         session.run(tf.global_variables_initializer())
-        stepper = train.Steps(session, net, Batches(data.train, 0), 20)
+        stepper = Steps(session, net, Batches(data.train, 0), 20)
         losses = [stepper.take(1)[0][0] for _ in range(steps)]
         return np.array(losses), {v.op.name: session.run(v) for v in tf.global_variables()}
 

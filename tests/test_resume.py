@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from forked import Command
 
-from alexnet_tf1 import cli, evaluate, fast, runs, train
+from alexnet_tf1 import cli, evaluate, fast, runs
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.checkpoints import problem
 from alexnet_tf1.dataset import Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.lock import RunLock
+from alexnet_tf1.loop import Steps
 from alexnet_tf1.resume import Start, cut_metrics, settings, start_of
 
 STEPS = 24
@@ -89,7 +90,7 @@ def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, 
     ("variant", "number"), [("default", signal.SIGINT), ("fast", signal.SIGTERM)]
 )
 def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
-    stepper = fast.FastSteps if variant == "fast" else train.Steps
+    stepper = fast.FastSteps if variant == "fast" else Steps
     take = stepper.take
 
     def take_and_signal(self, steps):
