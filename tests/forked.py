@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+from small_set import SMALL
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.train"])
 
 
 def command(arguments, output, largest_file=None):
-    """Body of a fork: `alexnet-tf1 ARGUMENTS`, its output in a file, its status as exit status."""
+    """Body of a fork: `alexnet-tf1 ARGUMENTS` on the small set, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
@@ -23,8 +25,9 @@ def command(arguments, output, largest_file=None):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    from alexnet_tf1 import cli
+    from alexnet_tf1 import cli, synthetic
 
+    synthetic.generate = SMALL
     sys.exit(cli.main([str(argument) for argument in arguments]))
 
 

@@ -8,8 +8,11 @@ from alexnet_tf1 import build_alexnet
 from alexnet_tf1.batches import SCALED
 
 
-def train(given, **options):
-    """60 steps from the given weights; the same names as oracle.train_reference."""
+def train(given, steps=60, **options):
+    """Steps from the given weights; the same names as oracle.train_reference.
+
+    Where only equality is asked for 20 will do: runs that differ at all are far apart by then.
+    """
     found = {}
     with tf.Graph().as_default(), tf.Session() as session:
         net = build_alexnet(**options)
@@ -19,7 +22,7 @@ def train(given, **options):
         for number, variable in enumerate(trainable):
             variable.load(given[f"weights/{number}"], session)
         losses = []
-        for pixels, labels in zip(given["pixels"], given["labels"], strict=True):
+        for pixels, labels in zip(given["pixels"][:steps], given["labels"][:steps], strict=True):
             feed = {net.images: SCALED[pixels], net.labels: labels, net.is_training: True}
             losses.append(session.run([net.loss, net.train_op], feed)[0])
         found["losses"] = np.array(losses)
@@ -105,10 +108,10 @@ def test_ref_and_resource_variables_give_the_same_bits(resource, ours, given):
     enabled = tf.resource_variables_enabled()
     (tf.enable_resource_variables if resource else tf.disable_resource_variables)()
     try:
-        found = train(given)
+        found = train(given, steps=20)
     finally:
         (tf.enable_resource_variables if enabled else tf.disable_resource_variables)()
-    np.testing.assert_array_equal(found["losses"], ours["losses"])
+    np.testing.assert_array_equal(found["losses"], ours["losses"][:20])
 
 
 def test_the_seed_fixes_every_variant_s_initial_weights():

@@ -1,7 +1,6 @@
 """What `export` writes: that it serves what the session answers, and what it refuses to write."""
 
 import dataclasses
-import functools
 import json
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import saved
 import tensorflow.compat.v1 as tf
+from small_set import SMALL
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf1 import export as exporting
@@ -25,12 +25,11 @@ from alexnet_tf1.export import export
 from alexnet_tf1.train import train
 
 STEPS = 30
-SMALL = functools.partial(synthetic.generate, train_images=300, test_images=100)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """A tenth of the embedded data set, and the whole of its time in training and testing."""
+    """Less of the embedded data set: little is learnt here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", SMALL)
         yield

@@ -1,7 +1,6 @@
 """`predict`: each picture by itself, and no answer from a model that has none for it."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
+from small_set import SMALL
 
 from alexnet_tf1 import cifar10, gap, resume, runs, synthetic
 from alexnet_tf1 import evaluate as evaluation
@@ -19,12 +19,11 @@ from alexnet_tf1.predict import predict
 from alexnet_tf1.train import train
 
 STEPS = 30
-SMALL = functools.partial(synthetic.generate, train_images=300, test_images=100)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """A tenth of the embedded data set, and the whole of its time in training and testing."""
+    """Less of the embedded data set: little is learnt here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", SMALL)
         yield

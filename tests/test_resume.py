@@ -8,8 +8,9 @@ import signal
 import numpy as np
 import pytest
 from forked import Command
+from small_set import SMALL
 
-from alexnet_tf1 import cli, evaluate, fast, runs
+from alexnet_tf1 import cli, evaluate, fast, runs, synthetic
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.checkpoints import problem
@@ -58,8 +59,16 @@ def assert_same_run(folder, whole):
     assert [results[0][key] for key in same] == [results[1][key] for key in same]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_data():
+    """15 batches of training images: the second half of each run begins them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "generate", SMALL)
+        yield
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(small_data, tmp_path_factory):
     """Runs that nothing stopped."""
     folder = tmp_path_factory.mktemp("whole")
     for name, options in VARIANTS.items():
@@ -68,7 +77,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory):
+def halves(small_data, tmp_path_factory):
     """Runs that ended at half of it."""
     folder = tmp_path_factory.mktemp("half")
     for name, options in VARIANTS.items():
@@ -115,7 +124,7 @@ def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
     assert metrics(run) == metrics(whole / variant)
 
 
-@pytest.mark.parametrize(("batch", "at"), [(2, 8), (30, STEPS)])
+@pytest.mark.parametrize(("batch", "at"), [(2, 8), (3, STEPS)])
 def test_a_signal_in_a_test(batch, at, whole, tmp_path, monkeypatch):
     """In the [Test] line's batches, and in the final test of every image."""
     in_order = evaluate.batches.in_order
@@ -123,9 +132,9 @@ def test_a_signal_in_a_test(batch, at, whole, tmp_path, monkeypatch):
 
     def batches_and_signal(split, batch_size):
         tests.append(len(split.labels))
-        final = len(split.labels) == 2000
+        final = len(split.labels) == 100  # a [Test] line has 80
         for number, found in enumerate(in_order(split, batch_size)):
-            wanted = final if batch == 30 else len(tests) == at // 8
+            wanted = final if batch == 3 else len(tests) == at // 8
             if number == batch and wanted:
                 os.kill(os.getpid(), signal.SIGINT)
             yield found

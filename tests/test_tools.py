@@ -1,23 +1,33 @@
 """diagnose, audit, doctor, recalibrate and evaluate on a run, as commands: output and status."""
 
+import functools
 import json
 
 import pytest
 
-from alexnet_tf1 import cli, gap
+from alexnet_tf1 import cli, gap, synthetic
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.train import train
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_test_images():
+    """A quarter of the test images: most of the time here goes into testing them."""
+    generate = functools.partial(synthetic.generate, test_images=500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "generate", generate)
+        yield
+
+
 @pytest.fixture(scope="module", params=["control", "none"])
-def run(request, tmp_path_factory):
+def run(few_test_images, request, tmp_path_factory):
     """A short run with moving averages in all four normalisations, right and sabotaged."""
     folder = tmp_path_factory.mktemp("tools") / request.param
     train(
         TrainConfig(
-            dataset="synthetic", steps=150, test_every=150, batch_size=40, test_batches=5,
+            dataset="synthetic", steps=125, test_every=125, batch_size=20, test_batches=5,
             fc_batch_norm="ema", update_ops=request.param, run_dir=str(folder),
         )
     )  # fmt: skip
@@ -41,7 +51,7 @@ def as_json(capsys, *arguments):
 
 
 def test_audit_by_name_and_as_json(run, right, capsys):
-    graph = run / "checkpoints/model.ckpt-150.meta"
+    graph = run / "checkpoints/model.ckpt-125.meta"
     status, out, _ = command(capsys, "audit", graph, *NAMES)
     assert status == (0 if right else 1)
     assert out.rstrip().endswith("no faults found" if right else "4 faults found")
@@ -58,14 +68,14 @@ def test_audit_by_name_and_as_json(run, right, capsys):
 
 
 def test_audit_finds_the_names_itself(run, right, capsys):
-    status, found = as_json(capsys, "audit", run / "checkpoints/model.ckpt-150.meta")
+    status, found = as_json(capsys, "audit", run / "checkpoints/model.ckpt-125.meta")
     assert status == (0 if right else 1)
     assert len(found["faults"]) == (0 if right else 4)
     assert found["notes"]
 
 
 def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
-    for path in (run, run / "checkpoints", run / "checkpoints/model.ckpt-150"):
+    for path in (run, run / "checkpoints", run / "checkpoints/model.ckpt-125"):
         status, found = as_json(capsys, "doctor", path)
         assert status == (0 if right else 1)
         assert len(found["layers"]) == 4
@@ -101,10 +111,10 @@ def test_fail_gap_decides_the_exit_status(run, capsys):
 
 
 def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
-    _, before = as_json(capsys, "evaluate", run, "--checkpoint", "150")
+    _, before = as_json(capsys, "evaluate", run, "--checkpoint", "125")
     status, out, _ = command(capsys, "recalibrate", run, "--images", "500")
     assert status == 0
-    assert "model.ckpt-150-recalibrated" in out
+    assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
     assert after["checkpoint"].endswith("-recalibrated")
     assert f"{100 * after['test_accuracy_full']:.2f}%" in out
@@ -116,11 +126,11 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     assert right or "it was recalibrated" in diagnosis["verdict"][0]
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
-    assert error.rstrip().endswith(f"{run} has 150, 150-recalibrated")
+    assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")
     # Again: beside the first, which stays.
     command(capsys, "recalibrate", run, "--images", "200")
     assert as_json(capsys, "evaluate", run)[1]["checkpoint"].endswith("-recalibrated-2")
-    assert (run / "checkpoints/model.ckpt-150-recalibrated.index").exists()
+    assert (run / "checkpoints/model.ckpt-125-recalibrated.index").exists()
 
 
 def test_more_images_than_there_are_are_refused(run, capsys):

@@ -1,5 +1,6 @@
 """The loop end to end on the embedded data: what it writes, prints, and when it stops."""
 
+import functools
 import json
 import re
 import shutil
@@ -12,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from small_set import SMALL
 
+from alexnet_tf1 import synthetic
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import evaluate
 from alexnet_tf1.train import train
 
 ROOT = Path(__file__).parents[1]
-SHORT = {"dataset": "synthetic", "steps": 60, "log_every": 20, "test_every": 30}
+SHORT = {"dataset": "synthetic", "steps": 60, "log_every": 20, "test_every": 30, "test_batches": 10}
 RESULT = {  # SPEC: these at least
     "dataset", "config", "steps", "test_accuracy", "test_accuracy_full",
     "batch_statistics_accuracy_full", "gap_points", "wall_s", "steps_per_s", "peak_rss_mb",
@@ -40,13 +43,25 @@ def run_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def few_test_images(monkeypatch):
+    """The same training images, and no time spent on testing 2,000 others."""
+    generate = functools.partial(synthetic.generate, test_images=100)
+    monkeypatch.setattr(synthetic, "generate", generate)
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    monkeypatch.setattr(synthetic, "generate", SMALL)
+
+
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     """The same run by the command, as a user types it, in a fresh folder."""
     folder = tmp_path_factory.mktemp("script")
     done = run_train(
         "--dataset", "synthetic", "--steps", 60, "--log-every", 20, "--test-every", 30,
-        cwd=folder,
+        "--test-batches", 10, cwd=folder,
     )  # fmt: skip
     return folder, done
 
@@ -90,7 +105,7 @@ def test_equal_seeds_give_equal_metrics_in_another_process(script, run_folder):
     assert metrics(run) == metrics(run_folder)
 
 
-def test_another_seed_gives_other_losses(run_folder, tmp_path):
+def test_another_seed_gives_other_losses(run_folder, few_test_images, tmp_path):
     train(TrainConfig(**{**SHORT, "steps": 20}, seed=1, run_dir=str(tmp_path / "b")))
     assert metrics(tmp_path / "b")[0]["loss"] != metrics(run_folder)[0]["loss"]
 
@@ -136,17 +151,17 @@ def test_evaluate_agrees_with_the_end_of_training(run_folder):
         assert found[key] == result[key]
 
 
-def test_evaluate_counts_a_partial_batch_once(run_folder):
-    # 2,000 images in batches of 300: an accuracy of whole images over 2,000, no image twice
-    found = evaluate(str(run_folder), batch_size=300, fc_batch_norm="ema")
-    right = found["test_accuracy_full"] * 2000
+def test_evaluate_counts_a_partial_batch_once(run_folder, few_test_images):
+    # 100 images in batches of 30: an accuracy of whole images over 100, no image twice
+    found = evaluate(str(run_folder), batch_size=30, fc_batch_norm="ema")
+    right = found["test_accuracy_full"] * 100
     assert right == pytest.approx(round(right), abs=1e-9)
-    one_batch = evaluate(str(run_folder), batch_size=2000, fc_batch_norm="ema")
+    one_batch = evaluate(str(run_folder), batch_size=100, fc_batch_norm="ema")
     # With moving averages everywhere an image's class does not depend on its batch.
     assert found["test_accuracy_full"] == one_batch["test_accuracy_full"]
 
 
-def test_evaluate_takes_an_older_checkpoint(run_folder):
+def test_evaluate_takes_an_older_checkpoint(run_folder, small_data):
     assert evaluate(str(run_folder), checkpoint="40")["checkpoint"].endswith("model.ckpt-40")
     with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has 40, 60"):
         evaluate(str(run_folder), checkpoint="33")
@@ -197,10 +212,10 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_fewer_test_batches_than_asked_for_are_announced(tmp_path, capsys):
-    train(TrainConfig(dataset="synthetic", batch_size=64, steps=1, run_dir=str(tmp_path / "run")))
-    assert "--test-batches: 31 instead of 100" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run/config.json").read_text())["test_batches"] == 31
+def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, capsys):
+    train(TrainConfig(dataset="synthetic", batch_size=32, steps=1, run_dir=str(tmp_path / "run")))
+    assert "--test-batches: 3 instead of 100" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/config.json").read_text())["test_batches"] == 3
 
 
 @pytest.mark.parametrize(
@@ -214,7 +229,7 @@ def test_fewer_test_batches_than_asked_for_are_announced(tmp_path, capsys):
         ),
     ],
 )
-def test_a_run_says_what_is_wrong_with_its_graph(options, said, tmp_path, capsys):
+def test_a_run_says_what_is_wrong_with_its_graph(options, said, small_data, tmp_path, capsys):
     train(TrainConfig(dataset="synthetic", steps=1, run_dir=str(tmp_path / "run"), **options))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("audit")]
     assert len(lines) == len(said)
