@@ -10,9 +10,15 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "alexnet_tf1/__init__.py").
 
 TEST = [
     "pytest>=7.4",  # runs the tests
-    "pytest-xdist",  # runs them on every core
+    "pytest-xdist>=3.3",  # runs them on every core
     "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
-    "hypothesis>=6",  # makes up files that no reader may trip over
+    "hypothesis>=6.80",  # makes up files that no reader may trip over
+]
+
+LINT = [
+    "ruff",  # lint and format
+    "mypy",  # types
+    "types-requests",  # without which mypy knows nothing of requests
 ]
 
 setup(
@@ -23,27 +29,47 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    license_files=["LICENSE"],
+    keywords="tensorflow batch-normalization alexnet cifar10 checkpoint audit",
     python_requires=">=3.10",
     packages=["alexnet_tf1", "alexnet_tf1.batchnorm"],
     package_data={"alexnet_tf1": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.16,<3",  # the graph, the session, the checkpoints
-        "numpy",  # the data, and what a session feeds and fetches
+        "numpy>=1.26",  # the data, and what a session feeds and fetches
         "pooch>=1.8",  # downloads the data set: resumable names, hash check, time-outs
-        "requests",  # whose errors a failed download gives; already there with pooch
-        "tqdm",  # pooch's progress bar
-        "rich",  # the training bar; already there with Keras
+        "requests>=2.31",  # whose errors a failed download gives; already there with pooch
+        "tqdm>=4.64",  # pooch's progress bar
+        "rich>=13.4",  # the training bar; already there with Keras
         "matplotlib>=3.6",  # curves.png and the other pictures
         "pillow>=10.1",  # reads the images given to predict; already there with matplotlib
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.16,<3"],  # TensorFlow with its CUDA libraries
         "test": TEST,
-        "dev": [*TEST, "ruff", "mypy", "types-requests"],  # what .ci/run checks besides the tests
+        "lint": LINT,
+        "dev": [
+            *TEST,
+            *LINT,
+            "pytest-cov>=7",  # make coverage
+            "coverage>=7.10",  # the first that follows forks and new processes by itself
+            "pre-commit",  # runs the same lint and types before a commit
+            "build",  # wheel and sdist, in make dist
+            "twine",  # checks what build made, in make dist
+        ],
     },
     entry_points={"console_scripts": ["alexnet-tf1 = alexnet_tf1.cli:main"]},
     classifiers=[
-        "Programming Language :: Python :: 3",
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )
