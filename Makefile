@@ -1,4 +1,4 @@
-.PHONY: lint test benchmark
+.PHONY: lint test coverage lowest dist benchmark
 
 lint:
 	ruff check .
@@ -7,6 +7,23 @@ lint:
 
 test:
 	python -m pytest
+
+# Needs pip install ".[dev]".
+coverage:
+	python -m pytest --cov --cov-report=term
+
+# The suite on the oldest versions that setup.py allows, in a fresh environment; needs uv.
+lowest:
+	uv venv --clear .lowest
+	uv pip install --python .lowest --resolution lowest-direct ".[test]"
+	.lowest/bin/python -m pytest
+
+# Wheel and sdist, checked, and each tried in an empty environment.
+dist:
+	python -m build
+	python -m twine check --strict dist/*
+	.ci/try_dist dist/*.whl
+	.ci/try_dist dist/*.tar.gz
 
 benchmark:
 	python benchmarks/step_time.py
