@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "alexnet_tf1/__init__.py").
 
 TEST = [
     "pytest>=7.4",  # runs the tests
-    "pytest-xdist>=3.3",  # runs them on every core
+    "pytest-xdist>=3.8",  # runs them on every core, in the order given
     "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
     "hypothesis>=6.80",  # makes up files that no reader may trip over
 ]

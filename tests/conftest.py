@@ -21,6 +21,18 @@ LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the or
     "batch_normalization": ([5, 8, 8, 6], [5, 8, 8, 6], [[6], [6]]),
 }
 
+# Begun first, the longest first: begun last, one of them would keep one core busy and the other
+# idle. xdist by itself begins with the files of most tests, which here are the quickest.
+LONG = [
+    "test_gap_regression.py", "test_fast.py", "test_train.py", "test_resume.py", "test_faults.py",
+    "test_tools.py", "test_export.py", "test_alexnet.py",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def given():
