@@ -58,10 +58,14 @@ setup(
             "twine",  # checks what build made, in make dist
         ],
     },
-    entry_points={"console_scripts": ["alexnet-tf1 = alexnet_tf1.cli:main"]},
+    entry_points={
+        "console_scripts": ["alexnet-tf1 = alexnet_tf1.cli:main"],
+        "pytest11": ["alexnet_tf1 = alexnet_tf1.pytest_plugin"],  # the fixture batch_norm_audit
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",
+        "Framework :: Pytest",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3 :: Only",

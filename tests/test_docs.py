@@ -1,8 +1,11 @@
 """The code in the documents does what the documents say."""
 
+import importlib.util
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
+import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import audit_graph, layers
@@ -66,3 +69,58 @@ def test_the_gate_runs_the_readme_s_test_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    (.*python -m pytest)$", readme, re.M)
     assert f"\n{command}\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_the_page_of_commands_is_what_the_parsers_say():
+    spec = importlib.util.spec_from_file_location("paste_help", ROOT / "docs/paste_help.py")
+    paste_help = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(paste_help)
+    written = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    assert written == paste_help.page(), "run python docs/paste_help.py"
+
+
+PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+
+
+def broken_links(text, folder):
+    """Relative targets of links and images that are not there; headings are looked for too."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(
+        r"^\[.+?\]:\s*(\S+)", text, re.M
+    )
+    targets += re.findall(r"<(?:img|a)\b[^>]*?(?:src|href)=[\"']([^\"']+)", text)
+    broken = []
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = unquote(target).partition("#")
+        is_there = not path or (folder / path).exists()
+        if is_there and heading:
+            page = (folder / path).read_text(encoding="utf-8") if path else text
+            is_there = heading in headings(page)
+        if not is_there:
+            broken.append(target)
+    return broken
+
+
+def headings(text):
+    """The anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_picture_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert broken_links(text, (ROOT / page).parent) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    (tmp_path / "page.md").write_text("# One thing, more\n")
+    text = (
+        "# Here\n[a](page.md) [b](page.md#one-thing-more) ![c](no.png) [d](page.md#two) [e](#here)"
+    )
+    text += (
+        " [f](https://example.com/x) `[g](code.md)` [h](#there)\n[i]: gone.md\n<img src='j.png'>"
+    )
+    assert broken_links(text, tmp_path) == ["no.png", "page.md#two", "#there", "gone.md", "j.png"]

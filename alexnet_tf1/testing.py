@@ -1,0 +1,53 @@
+"""The audit as an assertion, for the tests of any TF1 project.
+
+With pytest, the fixture `batch_norm_audit` is `assert_batch_norm`: it comes with the package, as a
+pytest plugin, and needs no import. TensorFlow is imported in the call only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.audit import AuditReport
+
+__all__ = ["assert_batch_norm"]
+
+
+def assert_batch_norm(
+    graph: Any, train_ops: Any = None, logits: Any = None, is_training: Any = None
+) -> AuditReport:
+    """Asserts that training updates all moving averages and that inference reads them.
+
+    Args:
+      graph: tf.Graph, GraphDef, MetaGraphDef or SavedModel; or the path of a .meta file or a
+        SavedModel folder.
+      train_ops: the training operation, or all of them: operations, tensors or names.
+        None: found; an empty list: the graph does not train.
+      logits: the tensor or tensors that inference computes, or their names. None: found.
+      is_training: the training switch, a tensor, variable or name (or a list of several);
+        a Python bool says the graph was built with a constant. None: found, if there is one.
+
+    Returns:
+      The report: its layers, and notes on what was found and what could not be checked.
+
+    Raises:
+      AssertionError: if there are faults, with a line each: rule, layer, what is wrong, remedy;
+        or if the graph has no batch normalisation, where there is nothing to assert.
+      UserError: if a name is not in the graph, something has to be named, or a file is not what
+        it should be.
+    """
+    __tracebackhide__ = True  # pytest shows the caller's line, not this one
+    from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
+
+    audit = audit_file if isinstance(graph, (str, os.PathLike)) else audit_graph
+    report = audit(graph, train_ops, logits, is_training)
+    if not report.layers:
+        raise AssertionError("no batch normalisation was found in the graph: nothing was checked")
+    if report.faults:
+        count = len(report.faults)
+        lines = [f"{count} batch-normalisation fault{'s' * (count != 1)}"]
+        lines += [f"{rule} {layer}: {message}" for rule, layer, message in report.faults]
+        raise AssertionError("\n".join(lines))
+    return report

@@ -1,0 +1,69 @@
+"""Writes docs/commands.md from the command line's parsers; tests/test_docs.py compares.
+
+    python docs/paste_help.py
+
+The text is laid out here, since argparse's own layout differs from one Python to the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from alexnet_tf1 import cli
+
+PAGE = Path(__file__).with_name("commands.md")
+INTRODUCTION = """\
+# Commands and options
+
+Written by `python docs/paste_help.py` from the program's parsers. `alexnet-tf1 COMMAND --help` says
+the same. [guide.md](guide.md) shows the commands at work.
+"""
+WIDTH, COLUMN = 100, 30
+
+
+def page() -> str:
+    """The whole page, in markdown."""
+    parser = cli._parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    sections = [_section(name, command) for name, command in commands.choices.items()]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def _section(name: str, parser: argparse.ArgumentParser) -> str:
+    """One command: what it does, how it is called, its operands and options."""
+    actions = [a for a in parser._actions if not isinstance(a, argparse._HelpAction)]
+    operands = [_signature(a) for a in actions if not a.option_strings]
+    call = " ".join(["alexnet-tf1", name, *operands, "[options]"])
+    description = textwrap.fill(parser.description or "", WIDTH)
+    lines = [f"## {name}", "", description, "", f"    {call}", ""]
+    expand = parser._get_formatter()._expand_help  # %(default)s and the like
+    for action in actions:
+        signature = _signature(action)
+        text = textwrap.wrap(expand(action) if action.help else "", WIDTH - COLUMN)
+        if len(signature) > COLUMN - 6:  # no room beside it
+            lines.append(f"    {signature}")
+            signature = ""
+        for line in text or [""]:
+            lines.append(f"    {signature:<{COLUMN - 4}}{line}".rstrip())
+            signature = ""
+    return "\n".join(lines) + "\n"
+
+
+def _signature(action: argparse.Action) -> str:
+    """As it is typed: "RUN", "IMAGE...", "--json", "--steps N"."""
+    value = action.metavar or action.dest.upper()
+    if action.choices is not None and action.metavar is None:
+        value = "{" + ",".join(map(str, action.choices)) + "}"
+    value = {"+": "{}...", "*": "[{}...]", "?": "[{}]"}.get(str(action.nargs), "{}").format(value)
+    if not action.option_strings:
+        return value
+    option = action.option_strings[-1]
+    return option if action.nargs == 0 else f"{option} {value}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,74 @@
+"""A TF1 program as people wrote them, with the real tf.layers and, unless mended, a fault.
+
+    pip install tf_keras
+    TF_USE_LEGACY_KERAS=1 python examples/their_model.py broken
+    TF_USE_LEGACY_KERAS=1 python examples/their_model.py mended
+
+It tells three kinds of rock by two made-up measurements, trains 300 steps, saves model.ckpt-300
+into the folder broken or mended, and prints its accuracy. docs/migration.md shows what `audit` and
+`doctor` say of the two. Nothing of alexnet_tf1 is used here.
+"""
+
+import os
+import sys
+
+import numpy as np
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # tf.layers: before TensorFlow is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tensorflow.compat.v1 as tf
+
+DENSITY_AND_HARDNESS = [[2600, 600], [2900, 350], [3300, 700]]  # kg/m3, HV; one row a rock
+
+
+def measurements(count, seed):
+    """float32 [count, 2] measurements and int64 [count] rocks, as many of each."""
+    random = np.random.RandomState(seed)
+    rocks = np.arange(count) % 3
+    values = np.array(DENSITY_AND_HARDNESS)[rocks] + random.normal(0, 10, [count, 2])
+    return values.astype(np.float32), rocks
+
+
+def build(is_mended):
+    """The model, in the default graph."""
+    x = tf.placeholder(tf.float32, [None, 2], name="x")
+    y = tf.placeholder(tf.int64, [None], name="y")
+    is_training = tf.placeholder(tf.bool, [], name="is_training")
+    h = tf.layers.batch_normalization(x, training=is_training, momentum=0.9)
+    h = tf.layers.dense(h, 16, activation=tf.nn.relu)
+    logits = tf.layers.dense(h, 3, name="logits")
+    loss = tf.losses.sparse_softmax_cross_entropy(y, logits)
+    global_step = tf.train.get_or_create_global_step()
+    optimizer = tf.train.AdamOptimizer(0.01)
+    if is_mended:
+        with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+            train_op = optimizer.minimize(loss, global_step, name="train_op")
+    else:
+        train_op = optimizer.minimize(loss, global_step, name="train_op")
+    accuracy = tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, 1), y), tf.float32))
+    return {"x": x, "y": y, "is_training": is_training, "train_op": train_op, "accuracy": accuracy}
+
+
+def train(folder, is_mended):
+    """300 steps of 30 measurements; saves into the folder."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        model = build(is_mended)
+        x, y, is_training = model["x"], model["y"], model["is_training"]
+        session.run(tf.global_variables_initializer())
+        for step in range(300):
+            values, rocks = measurements(30, seed=step)
+            session.run(model["train_op"], {x: values, y: rocks, is_training: True})
+        os.makedirs(folder, exist_ok=True)
+        tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=300)
+        values, rocks = measurements(300, seed=1000)
+        for name, mode in (("training mode", True), ("inference", False)):
+            accuracy = session.run(model["accuracy"], {x: values, y: rocks, is_training: mode})
+            print(f"accuracy in {name}: {100 * accuracy:.1f}%")
+
+
+if __name__ == "__main__":
+    if not set(sys.argv[1:]) or not set(sys.argv[1:]) <= {"broken", "mended"}:
+        sys.exit(f"usage: python {sys.argv[0]} {{broken,mended}} ...")
+    for name in sys.argv[1:]:
+        train(name, is_mended=name == "mended")

@@ -1,0 +1,116 @@
+"""docs/migration.md: its table of calls and its example are what happens here."""
+
+import importlib.util
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import audit_graph, cli
+from alexnet_tf1.testing import assert_batch_norm
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
+REWRITE = "run python docs/era_calls.py"
+
+
+@pytest.fixture(scope="module")
+def their_world(tmp_path_factory):
+    """The folder that the example trained into, and what the program printed."""
+    if importlib.util.find_spec("tf_keras") is None:
+        pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
+    folder = tmp_path_factory.mktemp("their_model")
+    process = subprocess.run(
+        [sys.executable, Path(__file__).with_name("migration_program.py"), folder],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return folder, json.loads(process.stdout.splitlines()[-1])
+
+
+def era_calls():
+    spec = importlib.util.spec_from_file_location("era_calls", ROOT / "docs/era_calls.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def on_the_page(column):
+    """What the tables say of each call: column 0 stock, 1 with tf_keras."""
+    rows = re.findall(r"^\| `(.+?)` \| (works|no \(.+?\)) \| (works|no \(.+?\)) \|", PAGE, re.M)
+    return {label: row[column] for label, *row in rows}
+
+
+def test_the_calls_that_work_are_those_on_the_page():
+    assert era_calls().measure() == on_the_page(0), REWRITE
+
+
+def test_the_calls_that_work_with_tf_keras_are_those_on_the_page(their_world):
+    assert their_world[1]["calls"] == on_the_page(1), REWRITE
+
+
+def test_a_call_that_fails_is_told_from_one_that_works(monkeypatch):
+    module = era_calls()
+    monkeypatch.setattr(
+        module, "CALLS", ["Group", ("right", "run(flat)"), ("wrong", "tf.no_such", "`tf.other`")]
+    )
+    found = module.measure()
+    assert found == {"right": "works", "wrong": "no (AttributeError)"}
+    table = module.tables(found, {"right": "works", "wrong": "works"}, "2.21")
+    assert "| `wrong` | no (AttributeError) | works | `tf.other` |" in table
+
+
+def commands_of(page):
+    """Each `$ command` of a page and the lines quoted below it."""
+    blocks = re.findall(r"(?:^    .*\n)+", page, re.M)
+    for block in blocks:
+        lines = [line[4:] for line in block.splitlines()]
+        starts = [n for n, line in enumerate(lines) if line.startswith("$ ")] + [len(lines)]
+        for start, end in itertools.pairwise(starts):
+            yield lines[start][2:], "".join(f"{line}\n" for line in lines[start + 1 : end])
+
+
+def test_the_example_says_what_the_page_quotes(their_world, monkeypatch, capsys):
+    folder, printed = their_world
+    monkeypatch.chdir(folder)
+    ran = []
+    for command, quoted in commands_of(PAGE):
+        program, _, rest = command.partition("alexnet-tf1 ")
+        if not rest:
+            name = program.rpartition("their_model.py ")[2]
+            assert printed[name] == quoted
+        else:
+            arguments = rest.split()
+            status = cli.main(arguments)
+            assert capsys.readouterr().out == quoted, command
+            assert status == ("broken" in rest)
+        ran.append(command.split()[-1].partition("/")[0])
+    assert ran == ["broken"] * 3 + ["mended"] * 3
+
+
+def test_the_assertion_says_what_the_page_quotes(their_world):
+    folder, _ = their_world
+    (quoted,) = re.findall(r"    AssertionError: (.+\n)    (.+)\n", PAGE)
+    with pytest.raises(AssertionError) as raised:
+        assert_batch_norm(folder / "broken/model.ckpt-300.meta")
+    assert str(raised.value) == "".join(quoted)
+    assert_batch_norm(folder / "mended/model.ckpt-300.meta")
+
+
+def test_keras_3_in_a_graph_never_moves_its_averages():
+    with tf.Graph().as_default() as graph:
+        h = tf.keras.layers.BatchNormalization(name="bn")(tf.ones([4, 6]), training=True)
+        logits = tf.matmul(h, tf.get_variable("kernel", [6, 3]), name="logits")
+        loss = tf.losses.sparse_softmax_cross_entropy(tf.zeros([4], tf.int64), logits)
+        train_op = tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+        assert not tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    faults = audit_graph(graph, [train_op], logits, is_training=True).faults
+    assert [fault.rule for fault in faults] == ["BN101", "BN201", "BN203"]
