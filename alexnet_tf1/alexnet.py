@@ -102,7 +102,17 @@ def build_alexnet(
 def minimize(
     loss: Tensor, global_step: Tensor, update_ops: UpdateOps, learning_rate: float
 ) -> Tensor:
-    """Builds the op that trains one step with Adam; arguments as in build_alexnet."""
+    """Builds the op that trains one step with Adam.
+
+    Args:
+      loss: float32 [], what to make small.
+      global_step: int64 variable [], counted up by one.
+      update_ops: see build_alexnet.
+      learning_rate: of Adam, dimensionless.
+
+    Returns:
+      The op, named train_op.
+    """
     optimizer = tf.train.AdamOptimizer(learning_rate)
     if update_ops == "none":
         return optimizer.minimize(loss, global_step, name="train_op")

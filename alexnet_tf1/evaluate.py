@@ -75,7 +75,17 @@ def hits(
 
 
 def accuracies(session: Any, net: AlexNet, split: Split, batch_size: int) -> Accuracies:
-    """Measures the accuracy over a split in both modes; arguments as for `hits`."""
+    """Measures the accuracy over a split in both modes.
+
+    Args:
+      session: with the weights.
+      net: the network in its graph.
+      split: images and labels.
+      batch_size: images a batch; the last batch holds what is left.
+
+    Returns:
+      The two accuracies, 0 to 1.
+    """
     inference = hits(session, net, split, batch_size, is_training=False)
     with_batch = hits(session, net, split, batch_size, is_training=True)
     return Accuracies(float(inference.mean()), float(with_batch.mean()))

@@ -129,7 +129,15 @@ def max_pooling2d(inputs: Tensor, pool_size: int, strides: int, *, name: str) ->
 
 
 def flatten(inputs: Tensor, *, name: str) -> Tensor:
-    """Makes one row of each example, as `tf.layers.flatten` does: [N, H, W, C] -> [N, H*W*C]."""
+    """Makes one row of each example, as `tf.layers.flatten` does.
+
+    Args:
+      inputs: [N, H, W, C]; H, W and C known.
+      name: of the op.
+
+    Returns:
+      [N, H * W * C], of the inputs' type.
+    """
     _, height, width, channels = inputs.shape.as_list()
     return tf.reshape(inputs, [-1, height * width * channels], name=name)
 

@@ -1,8 +1,8 @@
-"""The loops that step_time.py times: each a function `make(data, batch_size)` that returns
-`run(steps)`, which trains so many steps.
+"""The loops that step_time.py times, each a function `make(data, batch_size)`.
 
-A loop lives in a process of its own: `reference` needs TF_USE_LEGACY_KERAS=1, and the peers
-(Keras 3 `fit`, PyTorch) are frameworks of their own.
+It returns `run(steps)`, which trains so many steps. A loop lives in a process of its own:
+`reference` needs TF_USE_LEGACY_KERAS=1, and the peers (Keras 3 `fit`, PyTorch) are frameworks of
+their own.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ MULTIPLY_ADDS = {
 
 
 def flops(batch_size: int) -> float:
-    """Floating-point operations of a training step: forward, and twice that backward (gradients
-    of the inputs and of the kernels), less the gradient of the image, which nobody needs.
+    """Floating-point operations of a training step.
+
+    Forward, and twice that backward (gradients of the inputs and of the kernels), less the
+    gradient of the image, which nobody needs.
     """
     return 2.0 * batch_size * (3 * sum(MULTIPLY_ADDS.values()) - MULTIPLY_ADDS["conv1"])
 
@@ -111,8 +113,9 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
 
 
 def keras_fit(data: Any, batch_size: int) -> Run:
-    """The same network in Keras 3 and its `fit`; its fully connected normalisations keep
-    averages, as Keras has no other.
+    """The same network in Keras 3 and its `fit`.
+
+    Its fully connected normalisations keep averages, as Keras has no other.
     """
     import keras
     import tensorflow as tf

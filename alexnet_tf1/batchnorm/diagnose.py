@@ -69,13 +69,31 @@ def sweep(
 
 
 def classify_all(classify: Classify, rows: Rows, batch_size: int) -> Hits:
-    """Classifies rows in batches; the last batch holds what is left."""
+    """Classifies rows in batches.
+
+    Args:
+      classify: tells of rows whether each is classified as its label.
+      rows: int64 [N], the rows in the order to take them in.
+      batch_size: rows a batch; the last batch holds what is left.
+
+    Returns:
+      bool [N].
+    """
     starts = range(0, len(rows), batch_size)
     return np.concatenate([classify(rows[start : start + batch_size]) for start in starts])
 
 
 def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order) -> float:
     """Looks one accuracy of a sweep up.
+
+    Args:
+      cells: what `sweep` measured.
+      mode: name of the statistics mode.
+      batch_size: images tested together.
+      order: "stored" or "sorted".
+
+    Returns:
+      The accuracy, 0 to 1.
 
     Raises:
       KeyError: if it was not measured.
@@ -145,7 +163,18 @@ def distance(
     variance: npt.NDArray[Any],
     epsilon: float = 1e-3,
 ) -> Distance:
-    """Compares moving averages with population statistics, each [C]; epsilon as the layer's."""
+    """Compares moving averages with population statistics.
+
+    Args:
+      moving_mean: [C], of the layer.
+      moving_variance: [C], of the layer.
+      mean: [C], of the population.
+      variance: [C], of the population, biased.
+      epsilon: the layer's, added to both variances.
+
+    Returns:
+      The distances.
+    """
     deviation = np.sqrt(variance + epsilon)
     ratio = (moving_variance + epsilon) / (variance + epsilon)
     return Distance(

@@ -120,7 +120,12 @@ class Recalibration:
         return statistics
 
     def assign(self, session: Any, statistics: Mapping[str, Statistics]) -> None:
-        """Makes inference use these statistics, by layer name; other layers keep theirs."""
+        """Makes inference use these statistics.
+
+        Args:
+          session: of the graph.
+          statistics: by layer name; layers that are not named keep theirs.
+        """
         for layer, values, assigns in zip(self._layers, self._values, self._assigns, strict=True):
             if layer.name in statistics:
                 session.run(assigns, dict(zip(values, statistics[layer.name], strict=True)))

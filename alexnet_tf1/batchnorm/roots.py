@@ -22,7 +22,17 @@ _SHOWN = 6
 
 
 def names_of(items: Any) -> list[str]:
-    """The names in one name, tensor or operation, or in a list of them."""
+    """The names in one name, tensor or operation, or in a list of them.
+
+    Args:
+      items: those; None for none.
+
+    Returns:
+      Names of operations or tensors.
+
+    Raises:
+      UserError: if something is neither a name nor has one.
+    """
     if items is None:
         return []
     if isinstance(items, str) or not isinstance(items, (list, tuple, set)):
@@ -65,7 +75,19 @@ def tensor_named(flat: FlatGraph, name: str, option: str) -> Tensor:
 
 
 def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[int]:
-    """Ids of all nodes that running the named operations or tensors runs."""
+    """Ids of all nodes that running the named operations or tensors runs.
+
+    Args:
+      flat: the graph.
+      names: top-level names.
+      option: what the user gave them as, for messages.
+
+    Returns:
+      The ids to start from; what those nodes need is not among them.
+
+    Raises:
+      UserError: if a name is not in the graph.
+    """
     found: list[int] = []
     for name in names:
         tensor_named(flat, name.partition(":")[0] if name.endswith(":0") else name, option)
