@@ -115,7 +115,7 @@ run(optimizer.apply_gradients(optimizer.compute_gradients(tf.reduce_sum(variable
     ("tf.train.exponential_decay, get_or_create_global_step",
      "run(tf.train.exponential_decay(0.1, tf.train.get_or_create_global_step(), 10, 0.9))"),
     ("tf.train.ExponentialMovingAverage",
-     "run(tf.train.ExponentialMovingAverage(0.9).apply([variable()]))"),
+     "run(tf.train.ExponentialMovingAverage(0.9).apply([flat]))"),
     ("tf.train.Saver, latest_checkpoint, NewCheckpointReader", """
 variable(); saver = tf.train.Saver(); session = tf.Session()
 session.run(tf.global_variables_initializer()); saver.save(session, folder + "/c")
