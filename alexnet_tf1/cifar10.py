@@ -9,7 +9,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +75,8 @@ def find_or_fetch(
     root = _root(data_dir)
     if os.path.lexists(root) and not os.path.isdir(root):
         raise UserError(f"{root} is not a folder; give --data-dir the folder that holds CIFAR-10")
-    for folder in (root, root / FOLDER):
-        if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
-            return folder
+    if folder := _folder_of_batches(root):
+        return folder
     archive = root / ARCHIVE
     if not os.path.lexists(archive):
         if not download:
@@ -87,6 +86,60 @@ def find_or_fetch(
     announce(f"unpacking {archive}")
     unpack(archive, FILE_MD5, root / FOLDER)
     return root / FOLDER
+
+
+def _folder_of_batches(root: Path) -> Path | None:
+    """The folder that holds at least one batch file: root or its child."""
+    for folder in (root, root / FOLDER):
+        if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
+            return folder
+    return None
+
+
+class Whereabouts(NamedTuple):
+    """Where CIFAR-10 is looked for without --data-dir, and what is there.
+
+    Attributes:
+      folder: holds the batch files, or is where they are looked for.
+      named_by: what chose it.
+      state: what is there, in words.
+      verified: whether it is the published files.
+      remedy: what to do; None where nothing is needed.
+    """
+
+    folder: Path
+    named_by: str
+    state: str
+    verified: bool = False
+    remedy: str | None = None
+
+
+def whereabouts() -> Whereabouts:
+    """Looks for CIFAR-10 and compares its files' MD5; downloads, unpacks and parses nothing.
+
+    Raises:
+      UserError: if $CIFAR10_DIR cannot be a folder's name.
+    """
+    given = os.environ.get("CIFAR10_DIR")
+    named_by = "$CIFAR10_DIR" if given else "the cache folder"
+    root = _root(None)
+    folder = _folder_of_batches(root)
+    if folder is None:
+        if os.path.lexists(root / ARCHIVE):
+            return Whereabouts(root, named_by, f"{ARCHIVE}, to be unpacked by the next run")
+        remedy = f"CIFAR-10: train downloads it, or put {ARCHIVE} into {root} (from {URL})"
+        if os.path.lexists(root) and not root.is_dir():
+            return Whereabouts(root, named_by, "not a folder", remedy=f"{named_by}: name a folder")
+        return Whereabouts(root, named_by, "not there", remedy=remedy)
+    try:
+        files = {name: _file_bytes(folder / name) for name in FILE_MD5}
+    except UserError as error:
+        return Whereabouts(folder, named_by, "damaged", remedy=str(error))
+    if all(_is_published(folder / name, data) for name, data in files.items()):
+        return Whereabouts(folder, named_by, "the published files, verified", True)
+    return Whereabouts(
+        folder, named_by, "not the published files (MD5 differs): used, marked as not verified"
+    )
 
 
 def _root(data_dir: Path | None) -> Path:

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recalibrate(commands)
     _add_predict(commands)
     _add_export(commands)
+    _add_env(commands)
     return parser
 
 
@@ -106,6 +107,11 @@ def _add_train(commands: Any) -> None:
         "--resume",
         action="store_true",
         help="go on with the run in --run-dir, with its own settings; --steps may be larger",
+    )
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print the result only; warnings and errors go to standard error",
     )
 
 
@@ -270,6 +276,18 @@ def _add_export(commands: Any) -> None:
         "--tflite",
         action="store_true",
         help="also write model.tflite, if TensorFlow's converter takes the network",
+    )
+    arguments.add_json(parser)
+
+
+def _add_env(commands: Any) -> None:
+    parser = arguments.command(
+        commands,
+        "env",
+        run.env,
+        "versions, devices, data, and what to install",
+        "Prints what a run finds on this machine. If there is an NVIDIA GPU that TensorFlow does "
+        "not use, one line says why and what to install.",
     )
     arguments.add_json(parser)
 

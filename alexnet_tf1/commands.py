@@ -13,19 +13,20 @@ from typing import Any
 
 from alexnet_tf1 import report
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.errors import UserError
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
 
-def train(resume: bool, **given: Any) -> int:
-    """Trains; the status is 128 + N when signal N stopped it."""
+def train(resume: bool, quiet: bool, **given: Any) -> int:
+    """Trains; `quiet` is no setting of the run. The status is 128 + N when signal N stopped it."""
     from alexnet_tf1.resume import settings
 
     config = settings(given) if resume else TrainConfig(**given)
     import_tensorflow()
     from alexnet_tf1 import train as training
 
-    stopped_by = training.train(config, resume=resume)["stopped_by"]
+    stopped_by = training.train(config, resume=resume, quiet=quiet)["stopped_by"]
     return DONE if stopped_by is None else 128 + int(stopped_by)
 
 
@@ -97,6 +98,27 @@ def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
 
     found = exporting.export(run, target, **settings)
     print(json.dumps(found, indent=2) if as_json else report.export(found))
+    return DONE
+
+
+def env(as_json: bool) -> int:
+    """Prints versions, devices, where the data is, and what to install.
+
+    Raises:
+      UserError: if TensorFlow cannot be imported.
+    """
+    try:
+        import_tensorflow()
+    except ImportError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"TensorFlow cannot be imported ({reason}); "
+            'pip install --force-reinstall "tensorflow>=2.16,<3"'
+        ) from None
+    from alexnet_tf1 import environment
+
+    found = environment.environment()
+    print(json.dumps(found, indent=2) if as_json else environment.text(found))
     return DONE
 
 

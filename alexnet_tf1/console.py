@@ -1,30 +1,117 @@
-"""What `train` prints before its first step and after its last."""
+"""What `train` prints: a summary before its first step and after its last, and lines between."""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Iterable
 from typing import Any
 
+import rich.console
 import tensorflow.compat.v1 as tf
+from rich.text import Text
 
-from alexnet_tf1 import machine, runs
+from alexnet_tf1 import machine, report, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.gpu import Finding
 
 
-def introduce(run: runs.Run, data: Dataset, net: AlexNet) -> None:
-    """One line each, before the first step: data set, device, parameters, where it goes."""
-    origin = "" if data.verified or data.name == "synthetic" else ", not the published files"
-    print(
-        f"data set: {data.name}{origin}, {len(data.train.labels):,} training and "
-        f"{len(data.test.labels):,} test images"
-    )
-    print(f"device: {machine.device()}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Console:
+    """Where the lines of one training process go.
+
+    Attributes:
+      quiet: only the result goes to standard output, and what is announced to standard error.
+    """
+
+    quiet: bool = False
+
+    def say(self, line: str) -> None:
+        """Prints what the user may want to see go by."""
+        if not self.quiet:
+            print(line, flush=True)  # whoever pipes it into tee sees it now
+
+    def announce(self, line: str) -> None:
+        """Prints what the user must be told: a stand-in, a warning, what takes long."""
+        print(line, file=sys.stderr if self.quiet else sys.stdout, flush=True)
+
+    def introduce(self, run: runs.Run, data: Dataset, net: AlexNet, found: Finding) -> None:
+        """Sums up, before the first step, what is trained on what and with what."""
+        if self.quiet:
+            # Who hides the GPU wants that; it is in result.json all the same.
+            if found.note and found.state != "hidden":
+                self.announce(f"warning: {found.note}")
+            return
+        warnings = [("GPU", found.note)] if found.note else []
+        _show(_before(run, data, net), [*warnings, *_audit(net)])
+
+    def conclude(self, run: runs.Run, result: dict[str, Any]) -> None:
+        """Sums up, after the last step, what came out; in a line or two if quiet."""
+        if result["stopped_by"] is not None:
+            print(f"Stopped after step {result['steps']}; saved in {run.folder}")
+        elif self.quiet:
+            print(_in_one_line(result))
+            print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
+        else:
+            _show(_after(run, result))
+
+
+def _show(rows: Iterable[tuple[str, str]], warnings: Iterable[tuple[str, str]] = ()) -> None:
+    """Prints rows under each other; on a terminal, the labels in colour.
+
+    Rich knows a terminal, NO_COLOR and TERM=dumb. Nothing but colour is asked of it, so that
+    without there is not one escape code, and lines are never wrapped.
+    """
+    rows, warnings = list(rows), list(warnings)
+    terminal = rich.console.Console(force_terminal=sys.stdout.isatty(), highlight=False)
+    for number, line in enumerate(report.aligned([*rows, *warnings])):
+        label, colon, text = report.one_line(line).partition(":")
+        colour = "cyan" if number < len(rows) else "yellow"
+        terminal.print(Text.assemble((label + colon, colour), text), soft_wrap=True)
+
+
+def _before(run: runs.Run, data: Dataset, net: AlexNet) -> list[tuple[str, str]]:
+    config = run.config
+    origin = "" if data.name == "synthetic" else ", not the published files"
+    if data.verified:
+        origin = ", the published files"
     variables = net.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
     parameters = sum(variable.shape.num_elements() for variable in variables)
-    print(f"parameters: {parameters:,} trainable in {len(variables)} variables")
-    print(f"run folder: {run.folder}")
-    _audit(net)
+    versions = machine.versions()
+    return [
+        (
+            "data set",
+            f"{data.name}{origin}, {len(data.train.labels):,} training and "
+            f"{len(data.test.labels):,} test images",
+        ),
+        ("device", machine.device()),
+        ("parameters", f"{parameters:,} trainable in {len(variables)} variables"),
+        ("run folder", str(run.folder)),
+        ("training", _training(config, len(data.train.labels))),
+        ("arithmetic", _arithmetic(config)),
+        (
+            "versions",
+            f"alexnet_tf1 {versions['alexnet_tf1']}, TensorFlow {versions['tensorflow']}, "
+            f"NumPy {versions['numpy']}, Python {versions['python']}",
+        ),
+    ]
+
+
+def _training(config: TrainConfig, images: int) -> str:
+    # The images that do not fill a batch are dropped before each new permutation.
+    epochs = config.steps / (images // config.batch_size)
+    return (
+        f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
+        f"learning rate {config.learning_rate:g}, seed {config.seed}"
+    )
+
+
+def _arithmetic(config: TrainConfig) -> str:
+    rounding = "--fast, which rounds differently" if config.fast else "as the original"
+    return f"{config.precision}, {rounding}"
 
 
 # What the audit of the run's own graph can find, and which option asks for it.
@@ -35,32 +122,52 @@ _ASKED_FOR = {
 }
 
 
-def _audit(net: AlexNet) -> None:
-    """Says in a line each what is wrong with the graph that is about to be trained."""
-    report = audit_graph(
+def _audit(net: AlexNet) -> list[tuple[str, str]]:
+    """A row each for what is wrong with the graph that is about to be trained."""
+    found = audit_graph(
         net.logits.graph, [net.train_op], logits=net.logits, is_training=net.is_training
     )
+    rows = []
     for rule, text in _ASKED_FOR.items():
-        layers = [fault.layer for fault in report.faults if fault.rule == rule]
+        layers = [fault.layer for fault in found.faults if fault.rule == rule]
         if layers:
-            print(f"audit, {rule}: {text.format(' and '.join(layers))}")
+            rows.append((f"audit, {rule}", text.format(" and ".join(layers))))
+    return rows
 
 
-def conclude(run: runs.Run, result: dict[str, Any]) -> None:
-    """What came out, after the last step."""
-    if result["stopped_by"] is not None:
-        print(f"Stopped after step {result['steps']}; saved in {run.folder}")
-        return
+def _after(run: runs.Run, result: dict[str, Any]) -> list[tuple[str, str]]:
     data = result["dataset"]
-    print(
+    rate, peak = result["steps_per_s"], result["peak_rss_mb"]
+    stand_in = _stand_in(data["name"])  # in each line with an accuracy
+    steps = f"{result['steps']:,} in {result['wall_s']:.0f} s"
+    return [
+        ("tested", f"all {data['test_images']:,} images of {data['name']}"),
+        ("inference", f"{100 * result['test_accuracy_full']:.2f}% accuracy{stand_in}"),
+        (
+            "batch statistics",
+            f"{100 * result['batch_statistics_accuracy_full']:.2f}% accuracy{stand_in}",
+        ),
+        ("gap", f"{result['gap_points']:+.2f} points"),
+        ("steps", f"{steps}, {rate:.1f} a second" if rate else steps),
+        *([("peak memory", f"{peak / 1000:.2f} GB")] if peak else []),
+        ("results in", str(run.folder)),
+    ]
+
+
+def _in_one_line(result: dict[str, Any]) -> str:
+    data = result["dataset"]
+    return (
         f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
         f"{100 * result['test_accuracy_full']:.2f}% in inference, "
         f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
         f"(gap {result['gap_points']:+.2f} points)"
     )
-    print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
 
 
 def of(data: Dataset) -> str:
     """Names a stand-in in every line that quotes an accuracy; the original's lines are bare."""
-    return "" if data.name == "cifar10" else f" ({data.name})"
+    return _stand_in(data.name)
+
+
+def _stand_in(name: str) -> str:
+    return "" if name == "cifar10" else f" ({name})"

@@ -14,6 +14,7 @@ from alexnet_tf1 import console, dataset, evaluate, fast, progress, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.resume import Start
@@ -75,6 +76,7 @@ class Loop:
       saver: writes the checkpoints.
       writer: of TensorBoard's event file.
       stop: where a request to stop is noted.
+      out: takes its lines.
     """
 
     run: runs.Run
@@ -85,6 +87,7 @@ class Loop:
     saver: Any
     writer: Any
     stop: StopRequest
+    out: Console
 
     def train(self, start: Start) -> Outcome:
         """Trains from `start` to the run's last step, or until a signal.
@@ -96,7 +99,7 @@ class Loop:
         step, loss = start.step, None
         stopping = start.test_is_due and not self._test(step)
         started = logged = time.perf_counter()
-        with progress.bar(config.steps) as advance:
+        with progress.bar(config.steps, quiet=self.out.quiet) as advance:
             while step < config.steps and not stopping:
                 most = min(self.steps.most, _until_next_event(config, step))
                 losses, accuracies = self.steps.take(most)
@@ -128,7 +131,7 @@ class Loop:
 
     def _log(self, step: int, loss: float, accuracy: float, images_per_s: float) -> None:
         stand_in = console.of(self.data)
-        print(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
+        self.out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
         self._record(step, loss=loss, accuracy=accuracy, images_per_s=images_per_s)
 
     def _save(self, step: int) -> None:
@@ -148,7 +151,7 @@ class Loop:
                 variable.load(value, self.session)
             return False
         found = float(hits.mean())
-        print(f"[Test] Step: {step}, acc:{found:.5f}{console.of(self.data)}")
+        self.out.say(f"[Test] Step: {step}, acc:{found:.5f}{console.of(self.data)}")
         self._record(step, test_accuracy=found)
         return True
 

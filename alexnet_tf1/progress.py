@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +24,19 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int], None]]:
+def bar(total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """Shows a bar with rate and time left while it is entered; what is printed goes above it.
 
     Args:
       total: steps in all.
+      quiet: True shows none, on a terminal either.
 
     Yields:
       A function to call with the number of steps done.
     """
     columns = (MofNCompleteColumn(), BarColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stdout.isatty(), transient=True) as progress:
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")  # cannot move its cursor
+    hidden = quiet or dumb or not sys.stdout.isatty()
+    with Progress(*columns, disable=hidden, transient=True) as progress:
         task = progress.add_task("train", total=total)
         yield lambda done: progress.update(task, completed=done)

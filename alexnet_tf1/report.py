@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 MOST_SHOWN = 2_000  # characters of a line
@@ -21,6 +22,13 @@ def one_line(text: str) -> str:
     if len(text) > MOST_SHOWN:
         text = f"{text[: MOST_SHOWN - 400]} ... {text[-400:]}"
     return text
+
+
+def aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines of a label and a text, `label: text`, the texts below each other."""
+    rows = list(rows)
+    width = max(len(label) for label, _ in rows) + 2
+    return [f"{label + ':':<{width}}{text}" for label, text in rows]
 
 
 def evaluation(found: dict[str, Any]) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import console, dataset, evaluate, fast, machine, plots, runs
+from alexnet_tf1 import dataset, evaluate, fast, gpu, machine, plots, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.lock import RunLock
@@ -32,12 +33,13 @@ _FILE_ERRORS = (
 )
 
 
-def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
+def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
     """Trains the network and writes a run folder.
 
     Args:
       config: the settings; to resume, those that `resume.settings` gives.
       resume: whether to go on with the run in config.run_dir.
+      quiet: prints the result only; warnings go to standard error then.
 
     Returns:
       What result.json holds. When a signal stopped the run, `stopped_by` is its number and the
@@ -60,7 +62,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> dict[str, Any]:
             ):
                 print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
                 return finished
-            return _train(runs.Run(run.folder, config), resume)
+            return _train(runs.Run(run.folder, config), resume, Console(quiet=quiet))
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
             raise UserError(
@@ -84,24 +86,25 @@ def _reason(error: Exception) -> str:
     return (said or lines)[0]
 
 
-def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
+def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
     """`train`, once the folder is this process's."""
     config = run.config
     data = dataset.load(
         config.dataset,
         Path(config.data_dir) if config.data_dir else None,
-        announce=print,
-        progress=sys.stderr.isatty(),
+        announce=out.announce,
+        progress=sys.stderr.isatty() and not out.quiet,
     )
-    config = dataclasses.replace(_fit(config, data), dataset=data.name)
+    config = dataclasses.replace(_fit(config, data, out), dataset=data.name)
     run = runs.Run(run.folder, config)
     start = Start()
     if resume:
         check_data(run, data)
-        start = start_of(run, announce=print)
+        start = start_of(run, announce=out.announce)
     else:
         remember_data(run, data)
     runs.save_config(run)
+    found_gpu = gpu.look()
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
         net = evaluate.network(config, with_train_op=not config.fast)
@@ -119,13 +122,13 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
                 data = data._replace(train=data.train._replace(images=data.train.images[:0].copy()))
             session.run(initialise)
             batches = Batches(data.train, config.seed)
-            console.introduce(run, data, net)
+            out.introduce(run, data, net, found_gpu)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)
                 saver.recover_last_checkpoints(start.kept)
                 batches.skip(start.step, config.batch_size)
             if resume:
-                print(f"resumed after step {start.step:,}")
+                out.say(f"resumed after step {start.step:,}")
             steps: Steps | fast.FastSteps = (
                 fast.FastSteps(session, loop, batches, config.batch_size)
                 if loop
@@ -143,22 +146,24 @@ def _train(run: runs.Run, resume: bool) -> dict[str, Any]:
                     saver=saver,
                     writer=writer,
                     stop=stop,
+                    out=out,
                 ).train(start)
             accuracies = None
             if outcome.stopped_by is None:
-                print("Testing every image in both modes ...")
+                out.say("Testing every image in both modes ...")
                 try:
                     accuracies = _final_test(config, data, net, session, stop)
                 except Stopped:
                     outcome = outcome._replace(stopped_by=stop.received)
     result = _result(run, data, outcome, start, accuracies)
+    result["gpu_note"] = found_gpu.note
     run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
-    console.conclude(run, result)
+    out.conclude(run, result)
     return result
 
 
-def _fit(config: TrainConfig, data: Dataset) -> TrainConfig:
+def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:
     """Checks batch sizes against the data before anything is built; says what it changes."""
     available = len(data.test.labels) // config.batch_size
     if config.batch_size > len(data.train.labels) or available == 0:
@@ -168,7 +173,7 @@ def _fit(config: TrainConfig, data: Dataset) -> TrainConfig:
             f"use at most {most}"
         )
     if config.test_batches > available:
-        print(
+        out.announce(
             f"--test-batches: {available} instead of {config.test_batches}, all that the "
             f"{len(data.test.labels):,} test images make in batches of {config.batch_size}"
         )

@@ -61,6 +61,7 @@ TRAIN = {
     "--run-dir": NO_NAME,
     "--fast": ["yes"],
     "--resume": ["yes"],
+    "--quiet": ["yes"],
     "--no-such-option": ["1"],
 }
 ON_RUN = {"--checkpoint": NO_NAME, "--data-dir": NO_NAME, "--no-such-option": ["1"]}
@@ -92,9 +93,10 @@ OPTIONS = {
         "--tflite": ["yes"],
         "--json": ["yes"],
     },
+    "env": {"--json": ["yes"], "--images": ["2"]},
 }
 OPERAND = {
-    **{"train": (), "audit": (META,), "doctor": (CHECKPOINT,)},
+    **{"train": (), "env": (), "audit": (META,), "doctor": (CHECKPOINT,)},
     **{"predict": ("run", "x.png"), "export": ("run", "out")},
 }
 

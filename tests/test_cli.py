@@ -146,7 +146,10 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
     run(capsys)  # the parser's complaints do not leak into what follows
     parsed = vars(cli._parser().parse_args(["train"]))
     parsed.pop("command")
-    assert parsed == {"resume": False}  # what is not typed stays out, for --resume to compare
+    assert parsed == {
+        "resume": False,
+        "quiet": False,
+    }  # what is not typed stays out, for --resume to compare
     assert dataclasses.asdict(TrainConfig()) == {
         "dataset": "auto",
         "data_dir": None,

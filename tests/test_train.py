@@ -95,7 +95,7 @@ def test_the_command_prints_the_original_s_lines(script):
     pattern = r"\[Test\] Step: 30, acc:\d\.\d{5} \(synthetic\)"
     assert [line for line in lines if re.fullmatch(pattern, line)]
     quoting = [line for line in lines if "acc" in line]
-    assert len(quoting) == 6
+    assert len(quoting) == 7
     assert all("synthetic" in line for line in quoting)
 
 

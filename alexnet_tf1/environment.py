@@ -1,0 +1,100 @@
+"""What `env` tells: versions, machine, devices, data, and what to install."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from alexnet_tf1 import cifar10, machine, report
+
+# What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.
+_VECTOR_FLAGS = (
+    "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Finds out all that `env` prints; imports TensorFlow.
+
+    Returns:
+      What `env --json` prints.
+    """
+    import tensorflow
+
+    from alexnet_tf1 import gpu
+
+    build = tensorflow.sysconfig.get_build_info()
+    finding = gpu.look()
+    data = cifar10.whereabouts()
+    return {
+        "versions": machine.versions() | {"keras": importlib.metadata.version("keras")},
+        "system": platform.platform(),
+        "cpu": {"model": cpu_model(), "cores": os.cpu_count(), "vector_instructions": vectors()},
+        "memory_gb": memory_gb(),
+        "tensorflow_built_for": {
+            "cuda": build.get("cuda_version") if build.get("is_cuda_build") else None,
+            "cudnn": build.get("cudnn_version") if build.get("is_cuda_build") else None,
+        },
+        "devices": [
+            device.name.removeprefix("/physical_device:")
+            for device in tensorflow.config.list_physical_devices()
+        ],
+        "gpu": {"state": finding.state, "line": finding.line},
+        "data": data._asdict() | {"folder": str(data.folder)},
+        "to_do": [line for line in (finding.note, data.remedy) if line],
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    """The lines of `env`, aligned; `found` from environment()."""
+    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
+    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
+    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
+    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
+    data = found["data"]
+    rows = [
+        ("alexnet_tf1", versions["alexnet_tf1"]),
+        ("Python", f"{versions['python']}, {sys.executable}"),
+        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
+        ("Keras", versions["keras"]),
+        ("NumPy", versions["numpy"]),
+        ("system", found["system"]),
+        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
+        ("memory", memory),
+        ("devices", ", ".join(found["devices"])),
+        ("GPU", found["gpu"]["line"]),
+        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
+        *(("to do", line) for line in found["to_do"]),
+    ]
+    return "\n".join(report.one_line(line) for line in report.aligned(rows))
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name."""
+    return _field(cpuinfo, "model name") or platform.processor() or platform.machine()
+
+
+def vectors(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Which vector instructions the processor has; none where the system does not tell."""
+    flags = _field(cpuinfo, "flags").split()
+    return [flag for flag in _VECTOR_FLAGS if flag in flags]
+
+
+def _field(cpuinfo: Path, name: str) -> str:
+    try:
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def memory_gb() -> float | None:
+    """Memory of the machine in GB (10**9 bytes); None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
