@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -37,6 +38,8 @@ def bar(total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     columns = (MofNCompleteColumn(), BarColumn(), _Rate(), TimeRemainingColumn())
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")  # cannot move its cursor
     hidden = quiet or dumb or not sys.stdout.isatty()
-    with Progress(*columns, disable=hidden, transient=True) as progress:
+    # Of its own: Rich's shared console keeps what it found when it was first used.
+    terminal = Console(force_terminal=sys.stdout.isatty())
+    with Progress(*columns, console=terminal, disable=hidden, transient=True) as progress:
         task = progress.add_task("train", total=total)
         yield lambda done: progress.update(task, completed=done)

@@ -1,4 +1,4 @@
-"""`env`, and the one line that says why a GPU lies idle: each broken machine beside the right one."""
+"""`env`, and the line that says why a GPU lies idle: each broken machine beside the right one."""
 
 import ctypes
 import json
@@ -188,7 +188,7 @@ def test_env_says_why_the_gpu_is_idle(capsys, monkeypatch):
     found = gpu.explain(RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
     monkeypatch.setattr(gpu, "look", lambda: found)
     lines = run_env(capsys).splitlines()
-    assert [line for line in lines if line.startswith("GPU:")][0].endswith(found.line)
+    assert next(line for line in lines if line.startswith("GPU:")).endswith(found.line)
     assert [line for line in lines if line.startswith("to do:") and "libcudnn.so.9" in line]
 
 

@@ -1,0 +1,160 @@
+"""What `train` prints where: quiet, loud, to a file, to a terminal with and without colours."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pty
+
+import mistakes
+import pytest
+import test_env
+from cifar10_files import write_folder
+
+from alexnet_tf1 import cifar10, cli, console, gpu, progress, synthetic
+
+IDLE = gpu.explain(test_env.RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
+SHORT = ["--batch-size=4", "--log-every=1", "--test-every=2", "--checkpoint-every=2"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A quiet run on a stand-in, its quiet resumption, a loud run: out, error, folder of each."""
+    place = tmp_path_factory.mktemp("console")
+    write_folder(place / "data" / cifar10.FOLDER, mistakes.IMAGES)
+
+    def no_network(url, *_, **__):
+        raise cifar10.DownloadError("no network in tests")
+
+    with pytest.MonkeyPatch.context() as patch:
+        generate = functools.partial(synthetic.generate, train_images=40, test_images=20)
+        patch.setattr(synthetic, "generate", generate)
+        patch.setattr(cifar10, "IMAGES_PER_FILE", mistakes.IMAGES)
+        patch.setattr(cifar10, "fetch", no_network)
+        patch.setattr(gpu, "look", lambda: IDLE)
+        yield {
+            "quiet": train(place / "a", "--quiet", "--steps=2", f"--data-dir={place / 'none'}"),
+            "resumed": train(
+                place / "a", "--quiet", "--resume", "--steps=3", f"--data-dir={place / 'none'}"
+            ),
+            "loud": train(place / "b", "--steps=2", f"--data-dir={place / 'data'}"),
+        }
+
+
+def train(folder, *options):
+    """Runs the command, its two outputs caught apart."""
+    out, error = io.StringIO(), io.StringIO()
+    settings = [] if "--resume" in options else SHORT
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        assert cli.main(["train", f"--run-dir={folder}", *settings, *options]) == 0
+    return out.getvalue().splitlines(), error.getvalue().splitlines(), folder
+
+
+def test_a_quiet_run_prints_its_result_only(runs):
+    for name, steps in (("quiet", 2), ("resumed", 3)):
+        out, _, folder = runs[name]
+        assert len(out) == 2
+        assert out[0].startswith("test accuracy on all 20 images of synthetic: ")
+        assert out[1].startswith(f"{steps} steps in ")
+        assert out[1].endswith(f"results in {folder}")
+
+
+def test_a_quiet_run_does_not_hide_the_stand_in_nor_the_idle_gpu(runs):
+    for name in ("quiet", "resumed"):
+        _, error, _ = runs[name]
+        assert f"warning: {IDLE.line}" in error
+    assert any("Using the embedded SYNTHETIC set" in line for line in runs["quiet"][1])
+    assert any(line.startswith("--test-batches: 5 instead of 100") for line in runs["quiet"][1])
+
+
+def test_quiet_is_no_setting_of_the_run_and_the_idle_gpu_is_in_its_result(runs):
+    for name in ("quiet", "loud"):
+        folder = runs[name][2]
+        assert "quiet" not in (folder / "config.json").read_text()
+        assert json.loads((folder / "result.json").read_text())["gpu_note"] == IDLE.line
+
+
+def test_a_loud_run_sums_up_before_and_after(runs):
+    out, error, folder = runs["loud"]
+    assert error == []
+    first = next(n for n, line in enumerate(out) if line.startswith("data set:"))
+    last = next(n for n, line in enumerate(out) if line.startswith("tested:"))
+    assert any("marked as not verified" in line for line in out[:first])
+    steps = [line for line in out if line.startswith("[")]
+    assert [line.split(",")[0] for line in steps] == [
+        "[Train] Step: 1", "[Train] Step: 2", "[Test] Step: 2",
+    ]  # fmt: skip
+    before, after = out[first : out.index(steps[0])], out[last:]
+    labels = [line.partition(":")[0] for line in before]
+    assert labels == [
+        "data set", "device", "parameters", "run folder", "training", "arithmetic", "versions",
+        "GPU", "audit, BN201",
+    ]  # fmt: skip
+    for block in (before, after):
+        assert len({len(line) - len(line.partition(":")[2].lstrip()) for line in block}) == 1
+    assert "not the published files" in before[0]
+    assert "2 steps of 4 images, 0.08 epochs" in before[4]
+    assert [line for line in before + after if str(folder) in line] == [before[3], after[-1]]
+
+
+def on_a_terminal(show, monkeypatch, **environment):
+    """What `show` writes when standard output is a pseudo-terminal."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+            monkeypatch.setattr("sys.stdout", terminal)
+            show()
+            terminal.flush()
+            return os.read(ours, 10_000).decode()
+    finally:
+        os.close(ours)
+
+
+def rows():
+    console._show([("device", "x" * 200)], [("GPU", "idle [bold] :smile: 3")])
+
+
+def test_colours_on_a_terminal_only_and_not_if_unwanted(monkeypatch, capsys):
+    rows()
+    plain = capsys.readouterr().out
+    assert plain == f"device: {'x' * 200}\nGPU:    idle [bold] :smile: 3\n"
+    assert "\x1b[36mdevice:" in on_a_terminal(rows, monkeypatch)
+    for unwanted in ({"NO_COLOR": "1"}, {"NO_COLOR": "0"}, {"TERM": "dumb"}):
+        assert on_a_terminal(rows, monkeypatch, **unwanted).replace("\r", "") == plain
+    assert "\x1b[36m" in on_a_terminal(rows, monkeypatch, NO_COLOR="")  # empty: not set
+
+
+def test_colours_are_not_forced_into_a_file(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    rows()
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def bar(quiet=False):
+    with progress.bar(10, quiet=quiet) as advance:
+        advance(5)
+        print("[Train] Step: 5, loss: 1.00000, acc:0.50000")
+
+
+LINE = "[Train] Step: 5, loss: 1.00000, acc:0.50000\n"
+
+
+def test_the_bar_on_a_terminal_only(monkeypatch, capsys):
+    bar()
+    assert capsys.readouterr().out == LINE
+    shown = on_a_terminal(bar, monkeypatch)
+    assert "/10" in shown
+    assert "steps/s" in shown
+    for hidden, environment in ((bar, {"TERM": "dumb"}), (lambda: bar(quiet=True), {})):
+        assert on_a_terminal(hidden, monkeypatch, **environment).replace("\r", "") == LINE
+
+
+def test_the_bar_has_no_colours_if_they_are_unwanted(monkeypatch):
+    assert "\x1b[38;5" in on_a_terminal(bar, monkeypatch)
+    assert "\x1b[38;5" not in on_a_terminal(bar, monkeypatch, NO_COLOR="1")
