@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_env(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -134,6 +135,11 @@ def _add_evaluate(commands: Any) -> None:
         help="images a batch (default: the run's)",
     )
     parser.add_argument("--fc-batch-norm", choices=("batch", "ema"), help="default: the run's")
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="write confusion.png and worst.png, the images most surely misclassified, into RUN",
+    )
     arguments.add_json(parser)
 
 
@@ -288,6 +294,29 @@ def _add_env(commands: Any) -> None:
         "versions, devices, data, and what to install",
         "Prints what a run finds on this machine. If there is an NVIDIA GPU that TensorFlow does "
         "not use, one line says why and what to install.",
+    )
+    arguments.add_json(parser)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = arguments.command(
+        commands,
+        "compare",
+        run.compare,
+        "runs side by side, as a table and a picture",
+        "Prints a Markdown table of runs, finished or not: the settings that differ, accuracies, "
+        "time, memory. Writes it to compare.md and the runs' curves to compare.png.",
+    )
+    parser.add_argument(
+        "folders", type=arguments.text, nargs="+", metavar="RUN", help="a run folder"
+    )
+    parser.add_argument(
+        "--out",
+        type=arguments.text,
+        default=".",
+        metavar="DIR",
+        help="folder for the two files (default: the current one); only files that compare "
+        "wrote are replaced",
     )
     arguments.add_json(parser)
 

@@ -122,6 +122,18 @@ def env(as_json: bool) -> int:
     return DONE
 
 
+def compare(folders: list[str], out: str, as_json: bool) -> int:
+    """Prints runs side by side; needs no TensorFlow."""
+    from alexnet_tf1 import compare as comparing
+
+    found = comparing.compare(folders, out)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(f"{report.comparison(found)}\n\nwritten: {', '.join(found['files'])}")
+    return DONE
+
+
 def import_tensorflow() -> None:
     """Imports TensorFlow with its start-up chatter kept off the console.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, dataset, machine, runs
+from alexnet_tf1 import batches, confusion, dataset, machine, runs
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.config import TrainConfig
@@ -38,6 +38,18 @@ class Accuracies(NamedTuple):
     def gap_points(self) -> float:
         """Batch statistics minus inference, in percentage points."""
         return 100 * (self.batch_statistics - self.inference)
+
+
+class Answers(NamedTuple):
+    """What a model makes of each image of a split.
+
+    Attributes:
+      hits: bool [N], whether each image was classified as its label.
+      logits: float32 [N, 10].
+    """
+
+    hits: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32]
 
 
 def hits(
@@ -72,6 +84,16 @@ def hits(
         if stop:
             stop.check()
     return np.concatenate(found)
+
+
+def answers(session: Any, net: AlexNet, split: Split, batch_size: int) -> Answers:
+    """As `hits` in inference, and the logits from the same pass."""
+    found = []
+    for images, labels in batches.in_order(split, batch_size):
+        feed = {net.images: images, net.labels: labels, net.is_training: False}
+        found.append(session.run([net.hits, net.logits], feed))
+    own_hits, logits = zip(*found, strict=True)
+    return Answers(np.concatenate(own_hits), np.concatenate(logits))
 
 
 def accuracies(session: Any, net: AlexNet, split: Split, batch_size: int) -> Accuracies:
@@ -157,6 +179,7 @@ def evaluate(
     fc_batch_norm: FcBatchNorm | None = None,
     checkpoint: str | None = None,
     data_dir: str | None = None,
+    pictures: bool = False,
 ) -> dict[str, Any]:
     """Measures a run's accuracy over the whole test set, every image exactly once.
 
@@ -166,15 +189,19 @@ def evaluate(
       fc_batch_norm: statistics of the fully connected layers; None for the run's.
       checkpoint: a checkpoint's prefix or step; None for the newest.
       data_dir: folder of CIFAR-10; None for the run's.
+      pictures: whether to write confusion.png and worst.png into the run folder.
 
     Returns:
       A JSON-ready dict: checkpoint, dataset, batch_size, fc_batch_norm, test_accuracy_full,
-      batch_statistics_accuracy_full, gap_points.
+      batch_statistics_accuracy_full, gap_points; with `pictures` also class_names, confusion
+      (rows are true classes), worst and pictures (names of the files).
 
     Raises:
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
+    if pictures:
+        runs.check_writable(run.folder, confusion.MATRIX, confusion.WORST)
     config = dataclasses.replace(
         run.config,
         batch_size=batch_size or run.config.batch_size,
@@ -185,8 +212,10 @@ def evaluate(
     with tf.Graph().as_default(), open_session(fast=config.fast) as session:
         net = network(config)
         restore(session, net, path)
-        measured = accuracies(session, net, data.test, config.batch_size)
-    return {
+        inference = answers(session, net, data.test, config.batch_size)
+        with_batch = hits(session, net, data.test, config.batch_size, is_training=True)
+    measured = Accuracies(float(inference.hits.mean()), float(with_batch.mean()))
+    found = {
         "run": run_dir,
         "checkpoint": path,
         "dataset": describe(data),
@@ -196,6 +225,7 @@ def evaluate(
         "batch_statistics_accuracy_full": measured.batch_statistics,
         "gap_points": measured.gap_points,
     }
+    return found | confusion.write(found, data, inference.logits, run.folder) if pictures else found
 
 
 def describe(data: Dataset) -> dict[str, Any]:

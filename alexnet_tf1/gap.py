@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +78,7 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
-    _check_writable(run.folder, "diagnose.json", "diagnose.png")
+    runs.check_writable(run.folder, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
     data = evaluate.load_data(run, data_dir)
     _check_images(images, len(data.test.labels))
@@ -135,7 +133,7 @@ def recalibrate(
     """
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
-    _check_writable(run.checkpoints)
+    runs.check_writable(run.checkpoints)
     with RunLock(run.folder):  # it writes a checkpoint, as training does
         return _recalibrate(run, source, images, evaluate.load_data(run, data_dir))
 
@@ -293,18 +291,6 @@ def _sizes(config: TrainConfig) -> list[int]:
 
 def _with_ema(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, fc_batch_norm="ema")
-
-
-def _check_writable(folder: Path, *names: str) -> None:
-    """Finds out before minutes of measuring whether files of these names can be written."""
-    try:
-        for name in names:
-            if os.path.isdir(folder / name):
-                raise UserError(f"{folder / name} is a folder; a file is to be written there")
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
 
 
 def _check_images(images: int, available: int) -> None:

@@ -1,59 +1,143 @@
-"""Pictures from the logged metrics; no display needed, no global matplotlib state."""
+"""Pictures of one run, from what it logged and what was measured on it.
+
+No display is needed and no state of matplotlib's is global. What is told apart by colour is told
+apart by marker or line as well, for grey print.
+"""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-# Okabe & Ito's palette: told apart by colour-blind readers and in grey print.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+from alexnet_tf1 import runs
+
+# Okabe & Ito's palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+DPI: Final = 160
+SHOWN_GAP: Final = 1.0  # percentage points; two test sets of 10,000 images differ by half of it
+
+
+def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
+    """Writes a figure as a PNG file, whole or not at all.
+
+    Args:
+      figure: what to write.
+      path: of the file.
+      software: noted in the file as what made it.
+
+    Raises:
+      UserError: if the file cannot be written.
+    """
+    image = io.BytesIO()
+    figure.savefig(image, format="png", metadata={"Software": software})
+    runs.write_bytes(path, image.getvalue())
+
+
+def name_of(data: dict[str, Any]) -> str:
+    """The data set as titles name it; `data` as in result.json."""
+    original = data["verified"] or data["name"] == "synthetic"
+    return str(data["name"]) if original else f"{data['name']}, not the published files"
+
+
+def over_steps(axes: Axes) -> None:
+    """Makes the x-axis one of steps."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(alpha=0.3)
+
+
+def points(
+    metrics: list[dict[str, Any]], key: str, scale: float = 1.0
+) -> tuple[list[int], list[float]]:
+    """Steps and values of the records that have `key`."""
+    records = [record for record in metrics if key in record]
+    return [r["step"] for r in records], [scale * r[key] for r in records]
 
 
 def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) -> None:
-    """Draws loss and accuracies against steps.
+    """Draws loss and accuracies against steps, and the gap that is left at the end.
 
     Args:
-      metrics: the records of metrics.jsonl.
+      metrics: the records of metrics.jsonl; test records may have batch_statistics_accuracy.
       result: the run's result.json; its final accuracies are marked at the last step.
-      path: of the PNG file, 1600 x 640 pixels.
+      path: of the PNG file, 1600 x 800 pixels.
     """
-    figure = Figure(figsize=(10, 4), dpi=160, layout="constrained")
+    figure = Figure(figsize=(10, 5), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
-    data = result["dataset"]
-    name = data["name"] if data["verified"] else f"{data['name']}, not the published files"
-    figure.suptitle(f"Training on {name}")
+    figure.suptitle(f"Training on {name_of(result['dataset'])}")
 
-    train = [record for record in metrics if "loss" in record]
-    steps = [record["step"] for record in train]
-    left.plot(steps, [record["loss"] for record in train], color=BLUE, marker=".")
-    left.set(xlabel="step", ylabel="training loss of one batch (nats)", ylim=(0, None))
+    left.plot(*points(metrics, "loss"), color=BLUE, marker=".")
+    over_steps(left)
+    left.set(ylabel="training loss of one batch (nats)", ylim=(0, None))
 
-    percent = [100 * record["accuracy"] for record in train]
-    right.plot(steps, percent, color=GREY, marker=".", lw=0.8, label="training, one batch")
-    tests = [record for record in metrics if "test_accuracy" in record]
-    right.plot(
-        [record["step"] for record in tests],
-        [100 * record["test_accuracy"] for record in tests],
-        color=ORANGE,
-        marker="o",
-        label="test, inference, first images",
-    )
+    for key, label, style in (
+        ("accuracy", "training, one batch", {"color": GREY, "marker": ".", "lw": 0.8}),
+        (
+            "batch_statistics_accuracy",
+            "test, batch statistics, first images",
+            {"color": GREEN, "marker": "^", "ls": "--", "ms": 5},
+        ),
+        (
+            "test_accuracy",
+            "test, inference, first images",
+            {"color": ORANGE, "marker": "o", "ms": 5},
+        ),
+    ):
+        steps, percent = points(metrics, key, 100)
+        if steps:
+            right.plot(steps, percent, label=label, **style)
+    _mark_final(right, result)
+    over_steps(right)
+    right.set(ylabel="accuracy (%)", ylim=(0, 100))
+    # Below the axes: within, it hid the final inference accuracy of a run whose gap is large.
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, ncols=2)
+    save(figure, path)
+
+
+def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
+    """Marks the accuracies over all test images, and what lies between them."""
+    ends = {}
     for key, colour, marker, label in (
         ("batch_statistics_accuracy_full", GREEN, "^", "test, batch statistics, all images"),
         ("test_accuracy_full", ORANGE, "*", "test, inference, all images"),
     ):
-        if result[key] is not None:
-            value = 100 * result[key]
-            right.plot(
-                result["steps"], value, marker, color=colour, ms=11, label=f"{label}: {value:.2f}%"
-            )
-    right.set(xlabel="step", ylabel="accuracy (%)", ylim=(0, 100))
-    right.legend(loc="lower right", fontsize=8)
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(path)
+        if result[key] is None:
+            continue
+        ends[key] = 100 * result[key]
+        axes.plot(
+            result["steps"],
+            ends[key],
+            marker,
+            color=colour,
+            mec="black",
+            mew=0.6,
+            ms=11 if marker == "^" else 14,
+            label=f"{label}: {ends[key]:.2f}%",
+            clip_on=False,
+            zorder=3,
+        )
+    if len(ends) < 2:
+        return
+    top, bottom = ends["batch_statistics_accuracy_full"], ends["test_accuracy_full"]
+    if abs(top - bottom) < SHOWN_GAP:
+        return
+    axes.vlines(result["steps"], bottom, top, color="black", lw=1.2)
+    axes.annotate(
+        f"gap {top - bottom:+.2f} points",
+        (result["steps"], (top + bottom) / 2),
+        xytext=(-8, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        zorder=4,
+    )
 
 
 _MODES = {  # mode: colour, marker
@@ -68,9 +152,9 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
 
     Args:
       found: what diagnose.json holds.
-      path: of the PNG file, 1280 x 800 pixels.
+      path: of the PNG file, 1280 x 896 pixels.
     """
-    figure = Figure(figsize=(8, 5), dpi=160, layout="constrained")
+    figure = Figure(figsize=(8, 5.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for mode, (colour, marker) in _MODES.items():
         for order, style, fill in (("stored", "-", colour), ("sorted", "--", "white")):
@@ -83,18 +167,19 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
                 color=colour,
                 markerfacecolor=fill,
                 label=f"{mode}, {'as stored' if order == 'stored' else 'sorted by class'}",
+                clip_on=False,
             )
-    axes.axhline(10, color=GREY, lw=0.8, ls=":", label="chance")
+    axes.axhline(10, color=GREY, lw=1, ls=":", label="chance")
     sizes = sorted({cell["batch_size"] for cell in found["cells"]})
     axes.set_xscale("log")
     axes.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
     axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     axes.set(xlabel="images tested together", ylabel="accuracy (%)", ylim=(0, 100))
-    data = found["dataset"]
-    name = data["name"] if data["verified"] else f"{data['name']} (not the published files)"
     axes.set_title(
-        f"{found['images']:,} test images of {name}; in order, inference lies on precise", size=11
+        f"{found['images']:,} test images of {name_of(found['dataset'])}\n"
+        "in a model in order, inference lies on precise",
+        size=11,
     )
-    axes.legend(loc="upper left", fontsize=8, ncols=2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, ncols=4)
     axes.grid(alpha=0.3)
-    figure.savefig(path)
+    save(figure, path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 MOST_SHOWN = 2_000  # characters of a line
@@ -40,6 +41,7 @@ def evaluation(found: dict[str, Any]) -> str:
         f"inference:        {100 * found['test_accuracy_full']:.2f}%\n"
         f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%\n"
         f"gap:              {found['gap_points']:+.2f} points"
+        + "".join(f"\nwritten: {path}" for path in found.get("pictures", {}).values())
     )
 
 
@@ -138,6 +140,94 @@ def export(found: dict[str, Any]) -> str:
     if found["tflite"]:
         lines.append(f"{found['tflite']}: the same classes on 100 images")
     return "\n".join(lines + _start_left(found))
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """Markdown: a heading, a warning if there is cause, a table; `found` from compare.compare."""
+    rows = found["runs"]
+    count = f"{len(rows)} run{'s' * (len(rows) != 1)}"
+    if found["comparable"]:
+        lines = [f"# {count} on {rows[0]['dataset']}", ""]
+    else:
+        lines = [f"# {count} on different data sets", "", NOT_COMPARABLE, ""]
+    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("run", lambda row: plain_markdown(row["label"])),
+        *(
+            (f"--{name.replace('_', '-')}", lambda row, name=name: str(row["settings"][name]))
+            for name in found["differing"]
+        ),
+        ("steps", _steps),
+        ("final loss (nats)", lambda row: _figure(found, row, "final_loss", "{:.4f}")),
+        (
+            "test accuracy, inference (%)",
+            lambda row: _figure(found, row, "test_accuracy_full", "{:.2f}", 100),
+        ),
+        (
+            "batch statistics (%)",
+            lambda row: _figure(found, row, "batch_statistics_accuracy_full", "{:.2f}", 100),
+        ),
+        ("gap (points)", lambda row: _figure(found, row, "gap_points", "{:+.2f}")),
+        ("wall time (s)", _wall_time),
+        ("steps/s", lambda row: _cell(row["steps_per_s"], "{:.1f}")),
+        ("peak memory (MB)", lambda row: _cell(row["peak_rss_mb"], "{:,.0f}")),
+        ("device", lambda row: plain_markdown(row["device"] or UNKNOWN)),
+    ]
+    cells = [[text(row) for _, text in columns] for row in rows]
+    return "\n".join(lines + _table([head for head, _ in columns], cells))
+
+
+NOT_COMPARABLE = "These runs saw different data sets: their figures are not comparable."
+UNKNOWN = "–"  # noqa: RUF001
+
+
+def _figure(
+    found: dict[str, Any], row: dict[str, Any], key: str, form: str, scale: float = 1.0
+) -> str:
+    """A figure, under the name of its data set where there are several."""
+    text = _cell(row[key], form, scale)
+    return text if found["comparable"] or text == UNKNOWN else f"{text} {row['dataset']}"
+
+
+def _cell(value: float | None, form: str, scale: float = 1.0) -> str:
+    return UNKNOWN if value is None else form.format(scale * value)
+
+
+def _steps(row: dict[str, Any]) -> str:
+    steps, wanted = row["steps"], row["of_steps"]
+    if row["finished"]:
+        return f"{steps:,}"
+    return f"{steps:,} of {wanted:,}" if steps < wanted else f"{steps:,}, untested"
+
+
+def _wall_time(row: dict[str, Any]) -> str:
+    text = _cell(row["wall_s"], "{:,.0f}")
+    since = row["resumed_after_step"]
+    return f"{text} since step {since:,}" if since else text
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table whose columns are in line in plain text as well."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (head, rule, *rows)
+    ]
+
+
+def plain_markdown(text: str) -> str:
+    """Text that a file may have chosen, as Markdown that shows it and means nothing else.
+
+    Args:
+      text: any text.
+
+    Returns:
+      One line without what ends a table's cell, emphasises, links or opens HTML.
+    """
+    text = one_line(text)
+    return re.sub(
+        r"(?<![^\W_])_|_(?![^\W_])|[^\w .,=+/():@%-]", lambda found: f"&#{ord(found[0])};", text
+    )
 
 
 def _statistics(found: dict[str, Any]) -> str:

@@ -43,8 +43,11 @@ class Run:
         with open(self.folder / METRICS, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self, *, cut_short: bool = False) -> list[dict[str, Any]]:
         """Reads metrics.jsonl back.
+
+        Args:
+          cut_short: whether its last line may be cut short, as a kill leaves it: it is left out.
 
         Returns:
           One dict a line, oldest first.
@@ -56,7 +59,10 @@ class Run:
         if not os.path.isfile(path):
             return []
         records = []
-        for number, line in enumerate(_read_text(path).splitlines(), 1):
+        lines = _read_text(path).splitlines(keepends=True)
+        if cut_short and lines and not lines[-1].endswith("\n"):
+            del lines[-1]
+        for number, line in enumerate(lines, 1):
             record = _parse(line, f"{path}, line {number}")
             if not isinstance(record, dict):
                 raise UserError(f"{path}, line {number} is not a JSON object; delete the line")
@@ -201,11 +207,16 @@ def write_json(path: Path, value: Any) -> None:
       UserError: if the file cannot be written.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, as `write_json` does."""
     try:
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(handle, "wb") as file:
+                file.write(content)
             os.chmod(aside, 0o644)  # mkstemp makes it private
             os.replace(aside, path)
         except BaseException:
@@ -213,6 +224,26 @@ def write_json(path: Path, value: Any) -> None:
             raise
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); free the place") from None
+
+
+def check_writable(folder: Path, *names: str) -> None:
+    """Finds out before minutes of measuring whether files of these names can be written.
+
+    Raises:
+      UserError: if not.
+    """
+    try:
+        for name in names:
+            if os.path.isdir(folder / name):
+                raise UserError(
+                    f"{folder / name} is a folder; a file is to be written there: move it away"
+                )
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}); make it writable"
+        ) from None
 
 
 def _new_name() -> Path:

@@ -1,0 +1,187 @@
+"""Which classes a model takes for which, and the images it is most surely wrong about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.errors import UserError
+
+MATRIX, WORST = "confusion.png", "worst.png"
+ROWS, COLUMNS = 5, 8  # of images in worst.png
+SURE: Final = 0.5  # of a row: a darker cell has white letters
+
+Counts = npt.NDArray[np.int64]
+
+
+def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Counts:
+    """Counts which classes are taken for which.
+
+    Args:
+      labels: integers [N], the true classes.
+      predicted: integers [N], what the model says.
+      classes: how many there are.
+
+    Returns:
+      int64 [classes, classes]; row: true class, column: predicted one.
+    """
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (np.asarray(labels), np.asarray(predicted)), 1)
+    return counts
+
+
+def worst(
+    labels: npt.NDArray[np.int64], logits: npt.NDArray[np.float32], most: int
+) -> list[dict[str, Any]]:
+    """Finds the misclassified images whose true class was held least likely.
+
+    Args:
+      labels: int64 [N], the true classes.
+      logits: float32 [N, classes].
+      most: how many to name.
+
+    Returns:
+      JSON-ready, the highest loss first, of equal ones the earlier image: index (from 0, in the
+      split's order), label, predicted, probability (of the predicted class, 0 to 1), loss (nats).
+    """
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    log_probabilities = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    predicted = logits.argmax(axis=1)
+    losses = -log_probabilities[np.arange(len(labels)), labels]
+    order = np.argsort(-losses, kind="stable")
+    order = order[predicted[order] != labels[order]][:most]
+    return [
+        {
+            "index": int(index),
+            "label": int(labels[index]),
+            "predicted": int(predicted[index]),
+            "probability": float(np.exp(log_probabilities[index, predicted[index]])),
+            "loss": float(losses[index]),
+        }
+        for index in order
+    ]
+
+
+def write(
+    found: dict[str, Any], data: Dataset, logits: npt.NDArray[np.float32], folder: Path
+) -> dict[str, Any]:
+    """Writes the two pictures into a run folder.
+
+    Args:
+      found: what evaluate.evaluate measured.
+      data: whose test split was tested.
+      logits: float32 [N, 10], what inference made of it.
+      folder: of the run.
+
+    Returns:
+      JSON-ready: class_names, confusion (counts; rows are true classes), worst, pictures.
+
+    Raises:
+      UserError: if a picture cannot be written, or the logits are no numbers.
+    """
+    if not np.isfinite(logits).all():
+        raise UserError(
+            f"{found['checkpoint']} gives numbers that are none (NaN); the run diverged, train anew"
+        )
+    counts = matrix(data.test.labels, logits.argmax(axis=1), len(data.class_names))
+    wrong = worst(data.test.labels, logits, ROWS * COLUMNS)
+    draw_matrix(counts, data.class_names, found, folder / MATRIX)
+    draw_worst(wrong, data, found, folder / WORST)
+    return {
+        "class_names": list(data.class_names),
+        "confusion": counts.tolist(),
+        "worst": wrong,
+        "pictures": {"confusion": str(folder / MATRIX), "worst": str(folder / WORST)},
+    }
+
+
+def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], path: Path) -> None:
+    """Draws the counts, each with its share of its row.
+
+    Args:
+      counts: int64 [classes, classes], from `matrix`.
+      names: of the classes.
+      found: what evaluate.evaluate measured.
+      path: of the PNG file, 1440 x 1360 pixels.
+    """
+    # Here, as matplotlib takes half a second that a plain `evaluate` need not wait for.
+    from matplotlib.figure import Figure
+
+    from alexnet_tf1 import plots
+
+    figure = Figure(figsize=(9, 8.5), dpi=plots.DPI, layout="constrained")
+    axes = figure.subplots()
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    # From white to dark in one hue: the same order in grey print and to every reader.
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (true, predicted), share in np.ndenumerate(shares):
+        axes.text(
+            predicted,
+            true,
+            f"{counts[true, predicted]:,}\n{100 * share:.1f}%",
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color="white" if share > SURE else "black",
+        )
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(
+        places, [f"{name} ({n:,})" for name, n in zip(names, totals[:, 0], strict=True)]
+    )
+    axes.set(xlabel="predicted class", ylabel="true class (images)")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda share, _: f"{100 * share:.0f}")
+    bar.set_label("share of the true class (%)")
+    axes.set_title(
+        f"{counts.sum():,} test images of {plots.name_of(found['dataset'])}\n"
+        f"inference, {Path(found['checkpoint']).name}: {100 * found['test_accuracy_full']:.2f}% "
+        "right",
+        size=11,
+    )
+    plots.save(figure, path)
+
+
+def draw_worst(
+    wrong: Sequence[dict[str, Any]], data: Dataset, found: dict[str, Any], path: Path
+) -> None:
+    """Draws the images that `worst` named, row by row.
+
+    Args:
+      wrong: from `worst`, at most ROWS * COLUMNS.
+      data: whose test split they are of.
+      found: what evaluate.evaluate measured.
+      path: of the PNG file, 1760 x 1520 pixels.
+    """
+    from matplotlib.figure import Figure
+
+    from alexnet_tf1 import plots
+
+    figure = Figure(figsize=(11, 9.5), dpi=plots.DPI, layout="constrained")
+    grid = figure.subplots(ROWS, COLUMNS).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, image in zip(grid, wrong, strict=False):
+        pixels = data.test.images[image["index"]].reshape(3, 32, 32).transpose(1, 2, 0)
+        axes.imshow(pixels, interpolation="nearest")
+        axes.set_title(
+            f"{data.class_names[image['label']]}\n→ {data.class_names[image['predicted']]}\n"
+            f"{100 * image['probability']:.1f}%",
+            fontsize=8.5,
+        )
+    tested = found["dataset"]["test_images"]
+    count = tested - round(tested * found["test_accuracy_full"])
+    figure.suptitle(
+        f"{len(wrong)} of {count:,} misclassified test images of "
+        f"{plots.name_of(found['dataset'])}, highest loss first\n"
+        f"inference, {Path(found['checkpoint']).name}; true class → predicted class, its "
+        "probability",
+        size=11,
+    )
+    plots.save(figure, path)

@@ -1,0 +1,152 @@
+"""The picture of `compare`: the curves of several runs, and what each came to."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from alexnet_tf1 import plots, report
+
+# Okabe & Ito's palette without its yellow, which white paper swallows. Numbers of colours, lines
+# and markers have no common divisor (7, 4 and 9): 252 runs differ in one of them at least.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
+LINES: Final = ("-", "--", "-.", ":")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LONGEST: Final = 34  # characters of a label
+COLUMNS: Final = 4  # of the legend
+
+
+def draw(
+    found: dict[str, Any], metrics: list[list[dict[str, Any]]], path: Path, software: str
+) -> None:
+    """Draws losses and accuracies against steps, and the final accuracies of each run.
+
+    Args:
+      found: what compare.compare gives.
+      metrics: of each run, in the same order, the records of metrics.jsonl.
+      path: of the PNG file, as large as `size` says.
+      software: noted in the file as what made it.
+
+    Raises:
+      UserError: if the file cannot be written.
+    """
+    rows = found["runs"]
+    names = [_name(row, found["comparable"]) for row in rows]
+    styles = [_style(number) for number in range(len(rows))]
+    upper, lower, legend = heights(len(rows))
+    figure = Figure(figsize=(10, upper + lower + legend), dpi=plots.DPI, layout="constrained")
+    parts: dict[str, Axes] = figure.subplot_mosaic(
+        [["loss", "training"], ["test", "final"], ["legend", "legend"]],
+        height_ratios=[upper, lower, legend],
+    )
+    figure.suptitle(
+        f"Training on {rows[0]['dataset']}" if found["comparable"] else report.NOT_COMPARABLE
+    )
+    for logged, style in zip(metrics, styles, strict=True):
+        parts["loss"].plot(*plots.points(logged, "loss"), **style)
+        parts["training"].plot(*plots.points(logged, "accuracy", 100), **style)
+    _draw_tests(parts["test"], rows, metrics, styles)
+    _draw_final(parts["final"], rows, names, styles)
+    parts["loss"].set(ylabel="training loss of one batch (nats)", ylim=(0, None))
+    parts["training"].set(ylabel="training accuracy, one batch (%)", ylim=(0, 100))
+    for part in ("loss", "training", "test"):
+        plots.over_steps(parts[part])
+    _draw_legend(parts["legend"], names, styles)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a name in a script that the font lacks
+        plots.save(figure, path, software)
+
+
+def heights(count: int) -> tuple[float, float, float]:
+    """Inches of the upper two plots, the lower two and the legend, for `count` runs."""
+    return 3.2, max(3.2, 0.9 + 0.22 * count), 0.3 + 0.2 * math.ceil(count / COLUMNS)
+
+
+def size(count: int) -> tuple[int, int]:
+    """Pixels of the picture of `count` runs: width, height."""
+    return 10 * plots.DPI, int(sum(heights(count)) * plots.DPI)
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": LINES[number % len(LINES)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "markersize": 4,
+        "linewidth": 1.2,
+    }
+
+
+def _name(row: dict[str, Any], comparable: bool) -> str:
+    """A run's label as the picture has room for it, under its data set's name if needed."""
+    label = report.one_line(row["label"])
+    if len(label) > LONGEST:
+        label = f"{label[: LONGEST // 2 - 1]}…{label[-LONGEST // 2 :]}"
+    return label if comparable else f"{label} ({row['dataset'].partition(',')[0]})"
+
+
+def _draw_tests(
+    axes: Axes,
+    rows: list[dict[str, Any]],
+    metrics: list[list[dict[str, Any]]],
+    styles: list[dict[str, Any]],
+) -> None:
+    """The accuracies of the [Test] lines, and at the end that over all images."""
+    for row, logged, style in zip(rows, metrics, styles, strict=True):
+        steps, percent = plots.points(logged, "test_accuracy", 100)
+        if row["test_accuracy_full"] is not None:
+            steps, percent = [*steps, row["steps"]], [*percent, 100 * row["test_accuracy_full"]]
+        axes.plot(steps, percent, **style)
+        steps, percent = plots.points(logged, "batch_statistics_accuracy", 100)
+        axes.plot(steps, percent, **{**style, "linewidth": 0.6, "markerfacecolor": "white"})
+    axes.set(ylabel="test accuracy, inference (%)", ylim=(0, 100))
+    if not axes.has_data():
+        axes.text(0.5, 0.5, "no test yet", transform=axes.transAxes, ha="center")
+
+
+def _draw_final(
+    axes: Axes, rows: list[dict[str, Any]], names: list[str], styles: list[dict[str, Any]]
+) -> None:
+    """A line a run from its final accuracy in inference to that with batch statistics."""
+    for place, (row, style) in enumerate(zip(rows, styles, strict=True)):
+        ends = [row["test_accuracy_full"], row["batch_statistics_accuracy_full"]]
+        ends = [None if end is None else 100 * end for end in ends]
+        if None in ends:
+            axes.text(2, place, "not tested yet", va="center", fontsize=7)
+            continue
+        bar = {**style, "linestyle": "-", "markersize": 6, "clip_on": False}
+        axes.plot(ends, [place, place], **{**bar, "marker": "", "linewidth": 2})
+        axes.plot(ends[1], place, **{**bar, "markerfacecolor": "white", "markersize": 8})
+        axes.plot(ends[0], place, **{**bar, "markersize": 5})
+    axes.set(
+        xlabel="test accuracy, all images (%): filled, inference; hollow, batch statistics",
+        xlim=(0, 100),
+        ylim=(len(rows) - 0.4, -0.6),
+    )
+    axes.xaxis.label.set_fontsize(8)
+    axes.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
+    axes.grid(alpha=0.3)
+
+
+def _draw_legend(axes: Axes, names: list[str], styles: list[dict[str, Any]]) -> None:
+    axes.axis("off")
+    # matplotlib takes no label that begins with "_", and reads "$" in one; a text's are set as is.
+    texts = axes.legend(
+        [Line2D([], [], **style) for style in styles],
+        [str(number) for number in range(len(names))],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=min(COLUMNS, len(names)),
+        fontsize=8,
+        handlelength=3.5,
+        frameon=False,
+    ).get_texts()
+    for text, name in zip(texts, names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
