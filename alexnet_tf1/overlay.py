@@ -38,7 +38,7 @@ def draw(
     """
     rows = found["runs"]
     names = [_name(row, found["comparable"]) for row in rows]
-    styles = [_style(number) for number in range(len(rows))]
+    styles = [_style(number, len(rows)) for number in range(len(rows))]
     upper, lower, legend = heights(len(rows))
     figure = Figure(figsize=(10, upper + lower + legend), dpi=plots.DPI, layout="constrained")
     parts: dict[str, Axes] = figure.subplot_mosaic(
@@ -55,6 +55,8 @@ def draw(
     _draw_final(parts["final"], rows, names, styles)
     parts["loss"].set(ylabel="training loss of one batch (nats)", ylim=(0, None))
     parts["training"].set(ylabel="training accuracy, one batch (%)", ylim=(0, 100))
+    for part in ("training", "test"):
+        parts[part].sharex(parts["loss"])
     for part in ("loss", "training", "test"):
         plots.over_steps(parts[part])
     _draw_legend(parts["legend"], names, styles)
@@ -73,13 +75,15 @@ def size(count: int) -> tuple[int, int]:
     return 10 * plots.DPI, int(sum(heights(count)) * plots.DPI)
 
 
-def _style(number: int) -> dict[str, Any]:
+def _style(number: int, count: int) -> dict[str, Any]:
+    # Runs of one seed that differ in inference only have equal losses: what lies on top is thinner.
+    thicker = 1 - number / max(count - 1, 1)
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": LINES[number % len(LINES)],
         "marker": MARKERS[number % len(MARKERS)],
-        "markersize": 4,
-        "linewidth": 1.2,
+        "markersize": 3.5 + 3 * thicker,
+        "linewidth": 1.2 + 2 * thicker,
     }
 
 
@@ -99,13 +103,13 @@ def _draw_tests(
 ) -> None:
     """The accuracies of the [Test] lines, and at the end that over all images."""
     for row, logged, style in zip(rows, metrics, styles, strict=True):
-        steps, percent = plots.points(logged, "test_accuracy", 100)
+        axes.plot(*plots.points(logged, "test_accuracy", 100), **style)
         if row["test_accuracy_full"] is not None:
-            steps, percent = [*steps, row["steps"]], [*percent, 100 * row["test_accuracy_full"]]
-        axes.plot(steps, percent, **style)
+            final = {**style, "linestyle": "", "markersize": 7, "markeredgecolor": "black"}
+            axes.plot(row["steps"], 100 * row["test_accuracy_full"], clip_on=False, **final)
         steps, percent = plots.points(logged, "batch_statistics_accuracy", 100)
         axes.plot(steps, percent, **{**style, "linewidth": 0.6, "markerfacecolor": "white"})
-    axes.set(ylabel="test accuracy, inference (%)", ylim=(0, 100))
+    axes.set(ylabel="test accuracy, inference (%)\nblack rim: all images", ylim=(0, 100))
     if not axes.has_data():
         axes.text(0.5, 0.5, "no test yet", transform=axes.transAxes, ha="center")
 

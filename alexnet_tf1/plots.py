@@ -19,7 +19,6 @@ from alexnet_tf1 import runs
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 DPI: Final = 160
-SHOWN_GAP: Final = 1.0  # percentage points; two test sets of 10,000 images differ by half of it
 
 
 def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
@@ -69,14 +68,17 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
       path: of the PNG file, 1600 x 800 pixels.
     """
     figure = Figure(figsize=(10, 5), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    parts: dict[str, Axes] = figure.subplot_mosaic(
+        [["loss", "accuracy"], ["legend", "legend"]], height_ratios=[9, 1]
+    )
+    left, right, below = parts["loss"], parts["accuracy"], parts["legend"]
     figure.suptitle(f"Training on {name_of(result['dataset'])}")
 
     left.plot(*points(metrics, "loss"), color=BLUE, marker=".")
     over_steps(left)
     left.set(ylabel="training loss of one batch (nats)", ylim=(0, None))
 
-    for key, label, style in (
+    lines: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("accuracy", "training, one batch", {"color": GREY, "marker": ".", "lw": 0.8}),
         (
             "batch_statistics_accuracy",
@@ -88,7 +90,8 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
             "test, inference, first images",
             {"color": ORANGE, "marker": "o", "ms": 5},
         ),
-    ):
+    )
+    for key, label, style in lines:
         steps, percent = points(metrics, key, 100)
         if steps:
             right.plot(steps, percent, label=label, **style)
@@ -96,7 +99,8 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
     over_steps(right)
     right.set(ylabel="accuracy (%)", ylim=(0, 100))
     # Below the axes: within, it hid the final inference accuracy of a run whose gap is large.
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8, ncols=2)
+    below.axis("off")
+    below.legend(*right.get_legend_handles_labels(), loc="center", fontsize=8, ncols=3)
     save(figure, path)
 
 
@@ -125,19 +129,9 @@ def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
     if len(ends) < 2:
         return
     top, bottom = ends["batch_statistics_accuracy_full"], ends["test_accuracy_full"]
-    if abs(top - bottom) < SHOWN_GAP:
-        return
-    axes.vlines(result["steps"], bottom, top, color="black", lw=1.2)
-    axes.annotate(
-        f"gap {top - bottom:+.2f} points",
-        (result["steps"], (top + bottom) / 2),
-        xytext=(-8, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-        zorder=4,
-    )
+    axes.vlines(result["steps"], bottom, top, color="black", lw=1.5)
+    # Above the axes, as within there is no place that no curve comes to.
+    axes.set_title(f"gap at the end: {top - bottom:+.2f} points", fontsize=10)
 
 
 _MODES = {  # mode: colour, marker

@@ -170,7 +170,7 @@ def comparison(found: dict[str, Any]) -> str:
         ("wall time (s)", _wall_time),
         ("steps/s", lambda row: _cell(row["steps_per_s"], "{:.1f}")),
         ("peak memory (MB)", lambda row: _cell(row["peak_rss_mb"], "{:,.0f}")),
-        ("device", lambda row: plain_markdown(row["device"] or UNKNOWN)),
+        ("device", lambda row: plain_markdown(row["device"]) if row["device"] else UNKNOWN),
     ]
     cells = [[text(row) for _, text in columns] for row in rows]
     return "\n".join(lines + _table([head for head, _ in columns], cells))
