@@ -141,7 +141,7 @@ def test_the_command_writes_both_and_json_holds_the_matrix(run_folder, small_dat
     assert [image["loss"] for image in found["worst"]] == sorted(
         (image["loss"] for image in found["worst"]), reverse=True
     )
-    for name, size in (("confusion", (1440, 1360)), ("worst", (1760, 1520))):
+    for name, size in (("confusion", (1440, 1408)), ("worst", (1760, 1536))):
         assert found["pictures"][name] == str(run_folder / f"{name}.png")
         with Image.open(found["pictures"][name]) as image:
             image.load()
