@@ -1,0 +1,99 @@
+"""What curves.png and diagnose.png show, read from the figures before they are written."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from alexnet_tf1 import plots
+from alexnet_tf1.errors import UserError
+
+RESULT = {
+    "dataset": {"name": "cifar10", "verified": False},
+    "steps": 20,
+    "test_accuracy_full": 0.14,
+    "batch_statistics_accuracy_full": 0.59,
+}
+METRICS = [
+    {"step": 10, "loss": 1.5, "accuracy": 0.4},
+    {"step": 20, "loss": 1.25, "accuracy": 0.6},
+    {"step": 20, "test_accuracy": 0.2},
+]
+CELLS = [
+    {"mode": mode, "order": order, "batch_size": size, "accuracy": 0.5}
+    for mode in ("batch statistics", "inference", "precise")
+    for order in ("stored", "sorted")
+    for size in (1, 20)
+]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures in place of their files."""
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def lines(figure):
+    """Of each labelled line of the accuracies: the points."""
+    return {
+        line.get_label(): [round(float(x), 9) for x in line.get_xydata()[-1]]
+        for line in figure.axes[1].lines
+    }
+
+
+def test_a_failed_gap_is_seen(drawn):
+    plots.curves(METRICS, RESULT, None)
+    (figure,) = drawn
+    accuracies = figure.axes[1]
+    assert accuracies.get_title() == "gap at the end: +45.00 points"
+    (bar,) = accuracies.collections
+    assert bar.get_segments()[0].round(9).tolist() == [[20, 14], [20, 59]]
+    found = lines(figure)
+    assert found["test, inference, all images: 14.00%"] == [20, 14]
+    assert found["test, batch statistics, all images: 59.00%"] == [20, 59]
+    assert accuracies.get_legend() is None  # it lay on the lower end of the bar
+    assert figure.get_suptitle() == "Training on cifar10, not the published files"
+    assert accuracies.get_xlabel() == "step"
+    assert figure.axes[0].get_ylabel() == "training loss of one batch (nats)"
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_tests_with_batch_statistics_are_drawn_where_there_are_any(tested, drawn):
+    more = [{"step": 20, "test_accuracy": 0.2, "batch_statistics_accuracy": 0.55}] * tested
+    plots.curves([*METRICS[:2], *more], RESULT, None)
+    found = lines(drawn[0])
+    assert found.get("test, batch statistics, first images") == ([20, 55] if tested else None)
+
+
+def test_a_run_that_was_stopped_has_no_gap(drawn, tmp_path):
+    untested = {"test_accuracy_full": None, "batch_statistics_accuracy_full": None}
+    plots.curves([], {**RESULT, **untested}, None)
+    assert drawn[0].axes[1].get_title() == ""
+    assert len(drawn[0].axes[1].lines) == 0
+
+
+def test_the_pictures_of_a_run_are_told_apart_without_colour(drawn):
+    plots.curves([*METRICS, {"step": 20, "batch_statistics_accuracy": 0.5}], RESULT, None)
+    plots.diagnosis({"dataset": RESULT["dataset"], "images": 20, "cells": CELLS}, None)
+    for axes in (drawn[0].axes[1], drawn[1].axes[0]):
+        looks = [
+            (line.get_marker(), line.get_linestyle(), line.get_markerfacecolor() == "white")
+            for line in axes.lines
+        ]
+        assert len(set(looks)) == len(looks) > 4
+
+
+def test_files_are_whole_or_not_at_all(tmp_path):
+    plots.curves(METRICS, RESULT, tmp_path / "curves.png")
+    plots.diagnosis(
+        {"dataset": RESULT["dataset"], "images": 20, "cells": CELLS}, tmp_path / "diagnose.png"
+    )
+    for name, size in (("curves.png", (1600, 800)), ("diagnose.png", (1280, 896))):
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert image.size == size
+    with pytest.raises(UserError, match="cannot be written"):
+        plots.curves(METRICS, RESULT, tmp_path / "gone/curves.png")
+    assert len(list(tmp_path.iterdir())) == 2
