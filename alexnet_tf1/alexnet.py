@@ -142,8 +142,8 @@ def inference(
     conv2d = functools.partial(layers.conv2d, kernels=kernels)
     dense = functools.partial(layers.dense, kernels=kernels)
 
-    x = tf.reshape(images, [-1, 3, 32, 32])
-    x = tf.transpose(x, [0, 2, 3, 1])  # [N, 32, 32, 3]
+    x = tf.reshape(images, [-1, 3, 32, 32], name="channels_first")
+    x = tf.transpose(x, [0, 2, 3, 1], name="channels_last")  # [N, 32, 32, 3]
 
     x = conv2d(x, 48, 3, activation=tf.nn.relu, name="conv1")
     x = kernels.local_response_normalization(
@@ -153,7 +153,7 @@ def inference(
 
     x = conv2d(x, 96, 3, name="conv2")
     x = layers.batch_normalization(x, is_training, name="batch_normalization")
-    x = tf.nn.relu(x)
+    x = tf.nn.relu(x, name="relu2")
     x = layers.max_pooling2d(x, 2, 2, name="pool2")  # [N, 8, 8, 96]
 
     x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv3")
@@ -161,7 +161,7 @@ def inference(
     # A quirk of the original, kept: conv5 is rectified before its normalisation and after it.
     x = conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
     x = layers.batch_normalization(x, is_training, name="batch_normalization_1")
-    x = tf.nn.relu(x)
+    x = tf.nn.relu(x, name="relu5")
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  # [N, 4, 4, 96]
 
     x = layers.flatten(x, name="flatten")  # [N, 1536]
@@ -169,7 +169,7 @@ def inference(
     for name, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
         x = dense(x, 1024, name=name)
         x = layers.batch_normal(x, is_training, statistics=fc_batch_norm, name=norm)
-        x = tf.nn.relu(x)  # [N, 1024]
+        x = tf.nn.relu(x, name=f"{name}_relu")  # [N, 1024]
     return dense(x, 10, name="dense_2")
 
 

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import console, dataset, evaluate, fast, progress, runs
+from alexnet_tf1 import console, dataset, fast, midway, progress, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.events import Events
 from alexnet_tf1.resume import Start
 from alexnet_tf1.signals import Stopped, StopRequest
 
@@ -74,7 +74,7 @@ class Loop:
       steps: what trains.
       session: with the variables.
       saver: writes the checkpoints.
-      writer: of TensorBoard's event file.
+      events: TensorBoard's event file.
       stop: where a request to stop is noted.
       out: takes its lines.
     """
@@ -85,7 +85,7 @@ class Loop:
     steps: Steps | fast.FastSteps
     session: Any
     saver: Any
-    writer: Any
+    events: Events
     stop: StopRequest
     out: Console
 
@@ -132,7 +132,8 @@ class Loop:
     def _log(self, step: int, loss: float, accuracy: float, images_per_s: float) -> None:
         stand_in = console.of(self.data)
         self.out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
-        self._record(step, loss=loss, accuracy=accuracy, images_per_s=images_per_s)
+        self.run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=images_per_s)
+        self.events.trained(step, loss, accuracy, images_per_s)
 
     def _save(self, step: int) -> None:
         prefix = str(self.run.checkpoints / "model.ckpt")
@@ -140,28 +141,20 @@ class Loop:
 
     def _test(self, step: int) -> bool:
         """Tests the first batches and logs it; if a signal comes, False, as if not begun."""
-        averages = [v for norm in self.net.norms for v in (norm.moving_mean, norm.moving_variance)]
-        before = self.session.run(averages)
         config = self.run.config
-        tested = first_batches(self.data, config)
+        images = first_batches(self.data, config)
         try:
-            hits = evaluate.hits(self.session, self.net, tested, config.batch_size, stop=self.stop)
+            found = midway.test(self.session, self.net, images, config.batch_size, self.stop)
         except Stopped:
-            for variable, value in zip(averages, before, strict=True):
-                variable.load(value, self.session)
             return False
-        found = float(hits.mean())
-        self.out.say(f"[Test] Step: {step}, acc:{found:.5f}{console.of(self.data)}")
-        self._record(step, test_accuracy=found)
+        self.out.say(f"[Test] Step: {step}, acc:{found.accuracy:.5f}{console.of(self.data)}")
+        self.run.log(
+            step=step,
+            test_accuracy=found.accuracy,
+            batch_statistics_accuracy=found.batch_statistics_accuracy,
+        )
+        self.events.tested(step, found)
         return True
-
-    def _record(self, step: int, **values: float) -> None:
-        """One line of metrics.jsonl and the same values for TensorBoard."""
-        self.run.log(step=step, **values)
-        summary = tf.Summary()
-        for name, value in values.items():
-            summary.value.add(tag=name, simple_value=value)
-        self.writer.add_summary(summary, step)
 
 
 def _check_finite(losses: Any, step: int, run: runs.Run) -> None:

@@ -16,6 +16,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.events import Events
 from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.resume import Start, check_data, remember_data, start_of
@@ -134,9 +135,8 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
                 if loop
                 else Steps(session, net, batches, config.batch_size)
             )
-            with tf.summary.FileWriter(str(run.folder), graph) as writer:
-                # Tells TensorBoard to forget what a killed process logged after its checkpoint.
-                writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start.step)
+            with Events(run.folder, graph) as events:
+                events.begin(config, start.step, run.metrics())
                 outcome = Loop(
                     run=run,
                     data=data,
@@ -144,7 +144,7 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
                     steps=steps,
                     session=session,
                     saver=saver,
-                    writer=writer,
+                    events=events,
                     stop=stop,
                     out=out,
                 ).train(start)
