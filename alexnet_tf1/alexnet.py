@@ -77,7 +77,7 @@ def build_alexnet(
     is_training = tf.placeholder(tf.bool, [], name="is_training")
 
     logits = inference(images, is_training, fc_batch_norm, kernels)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits, scope="loss")
     hits = tf.equal(tf.argmax(logits, 1), labels, name="hits")
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy")
 

@@ -23,6 +23,7 @@ BINS = 30  # as many as TensorBoard draws
 
 # What a tag means, as TensorBoard shows it at its card; the name of a layer is left out.
 MEANING = {
+    "config": "What the run was asked to do, and where it started or went on.",
     "train/loss": "Cross-entropy of one batch before its update, in nats.",
     "train/accuracy": "Fraction right in one batch before its update.",
     "train/images_per_s": "Training images a second since the last line, tests and saves included.",
@@ -70,7 +71,7 @@ class Events:
         self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
         summary = tf.Summary()
         value = summary.value.add(tag="config")
-        value.metadata.plugin_data.plugin_name = "text"
+        _describe(value, "text", "config")
         value.tensor.CopyFrom(tf.make_tensor_proto(table(config)))
         self._writer.add_summary(summary, step)
         for record in records:
@@ -83,22 +84,22 @@ class Events:
         """Writes what a [Train] line and metrics.jsonl say; units as in `MEANING`."""
         summary = tf.Summary()
         for name, value in zip(TRAINED, (loss, accuracy, images_per_s), strict=True):
-            _add(summary, f"train/{name}").simple_value = value
+            _scalar(summary, f"train/{name}", value)
         self._writer.add_summary(summary, step)
 
     def tested(self, step: int, found: Tested) -> None:
         """Writes what a test found."""
         summary = tf.Summary()
-        _add(summary, "test/accuracy_inference").simple_value = found.accuracy
-        value = _add(summary, "test/accuracy_batch_statistics")
-        value.simple_value = found.batch_statistics_accuracy
+        _scalar(summary, "test/accuracy_inference", found.accuracy)
+        _scalar(summary, "test/accuracy_batch_statistics", found.batch_statistics_accuracy)
         for layer in found.layers:
             for name in ("mean", "variance"):
-                value = _add(summary, f"distance/{layer.name}/{name}", f"distance/{name}")
-                value.simple_value = getattr(layer.distance, name)
-                name = f"moving_{name}"
-                value = _add(summary, f"statistics/{layer.name}/{name}", f"statistics/{name}")
+                tag = f"distance/{layer.name}/{name}"
+                _scalar(summary, tag, getattr(layer.distance, name), f"distance/{name}")
+            for name in ("moving_mean", "moving_variance"):
+                value = summary.value.add(tag=f"statistics/{layer.name}/{name}")
                 value.histo.CopyFrom(histogram(getattr(layer, name)))
+                _describe(value, "histograms", f"statistics/{name}")
         self._writer.add_summary(summary, step)
         self._writer.flush()  # tests are rare: let who watches see them
 
@@ -139,8 +140,16 @@ def histogram(values: npt.NDArray[np.float32]) -> Any:
     )
 
 
-def _add(summary: Any, tag: str, meaning: str | None = None) -> Any:
-    """Adds a value without content, described by MEANING[meaning or tag]."""
-    value = summary.value.add(tag=tag)
-    value.metadata.summary_description = MEANING[meaning or tag]
-    return value
+def _scalar(summary: Any, tag: str, number: float, meaning: str | None = None) -> None:
+    _describe(summary.value.add(tag=tag, simple_value=number), "scalars", meaning or tag)
+
+
+# What a plugin shows: DATA_CLASS_SCALAR and _TENSOR of TensorFlow's summary.proto. Where it is not
+# set, TensorBoard's default reader drops the description.
+_DATA_CLASS = {"scalars": 1, "histograms": 2, "text": 2}
+
+
+def _describe(value: Any, plugin: str, meaning: str) -> None:
+    value.metadata.plugin_data.plugin_name = plugin
+    value.metadata.data_class = _DATA_CLASS[plugin]
+    value.metadata.summary_description = MEANING[meaning]

@@ -194,6 +194,17 @@ def test_lines_tests_and_checkpoints_come_at_their_steps(run_folder):
     assert Checkpoint(str(run_folder / "checkpoints/model.ckpt-36")).read("global_step") == 36
 
 
+def test_its_event_file_holds_what_the_default_loop_s_holds(run_folder):
+    (path,) = run_folder.glob("events*")
+    steps = {}
+    for event in tf.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            steps.setdefault(value.tag, []).append(event.step)
+    assert steps["train/loss"] == [7, 14, 21, 28, 35, 42]
+    for tag in ("test/accuracy_batch_statistics", "distance/batch_normal/mean"):
+        assert steps[tag] == steps["test/accuracy_inference"] == [10, 20, 30, 40]
+
+
 def test_a_checkpoint_holds_what_the_default_loop_s_holds(run_folder):
     saved = Checkpoint(str(run_folder / "checkpoints/model.ckpt-45")).variables
     with tf.Graph().as_default():
