@@ -86,8 +86,7 @@ def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
       The loop.
     """
     kernels = kernels_of(config)
-    with tf.name_scope("given"):
-        values = tf.placeholder(tf.uint8, [None, 3072]), tf.placeholder(tf.int64, [None])
+    values = tf.placeholder(tf.uint8, [None, 3072]), tf.placeholder(tf.int64, [None])
     images, labels = _resident(values[0], "images"), _resident(values[1], "labels")
     rows = tf.placeholder(tf.int32, [None, None], name="rows")
     steps = tf.shape(rows)[0]
