@@ -103,11 +103,12 @@ class BatchMoments:
     def add(self, inputs: npt.NDArray[Any]) -> None:
         """Adds a batch: [N, C] or [N, H, W, C], what the layer normalises."""
         rows = inputs.reshape(-1, inputs.shape[-1]).astype(np.float32, copy=False)
-        mean = rows.mean(axis=0, dtype=np.float64)
-        away = rows - mean.astype(np.float32)
+        with np.errstate(all="ignore"):  # a run about to diverge
+            mean = rows.mean(axis=0, dtype=np.float64)
+            away = rows - mean.astype(np.float32)
+            variance = np.square(away, out=away).mean(axis=0, dtype=np.float64)
         self._batches += 1
-        self._mean = self._mean + mean
-        self._variance = self._variance + np.square(away, out=away).mean(axis=0, dtype=np.float64)
+        self._mean, self._variance = self._mean + mean, self._variance + variance
 
     def distance(
         self,
@@ -130,10 +131,10 @@ class BatchMoments:
         Returns:
           The two distances.
         """
-        with np.errstate(all="ignore"):  # a run about to diverge
+        with np.errstate(all="ignore"):
             off = distance(
-                moving_mean,
-                moving_variance,
+                moving_mean.astype(np.float64),
+                moving_variance.astype(np.float64),
                 self._mean / self._batches,
                 self._variance / self._batches,
             )
@@ -150,9 +151,8 @@ def _with_batch_statistics(
         feed = {net.images: images, net.labels: labels, net.is_training: True}
         hits, inputs = session.run(fetches, feed)
         right += int(hits.sum())
-        with np.errstate(all="ignore"):  # a run about to diverge
-            for layer, value in zip(moments, inputs, strict=True):
-                layer.add(value)
+        for layer, value in zip(moments, inputs, strict=True):
+            layer.add(value)
         stop.check()
     return right / len(split.labels), moments
 

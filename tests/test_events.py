@@ -126,7 +126,9 @@ def test_tensorboard_forgets_what_is_logged_again(folders):
     assert len(paths) == 2
     written = values_of(event for path in paths for event in events_of(path))
     assert [step for step, _ in written["train/loss"]] == [2, 4, 6, 8, 4, 6, 8, 10]
-    read = accumulators.EventAccumulator(str(folders[1])).Reload()
+    read = accumulators.EventAccumulator(
+        str(folders[1]), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}
+    ).Reload()
     for tag in written:
         if tag.startswith("train"):
             assert [event.step for event in read.Scalars(tag)] == [2, 4, 6, 8, 10]
@@ -191,8 +193,8 @@ class Small:
             self.session.run(net.train_op, feed)
 
     def test(self, stop=None):
-        first = Split(self.split.images[:100], self.split.labels[:100])
-        return midway.test(self.session, self.net, first, 20, stop or StopRequest())
+        with self.graph.as_default():  # as in train; else Variable.load is an eager one's
+            return midway.test(self.session, self.net, self.split, 20, stop or StopRequest())
 
     def values(self):
         return self.session.run(self.variables)
@@ -264,7 +266,7 @@ def test_measuring_moves_nothing_but_what_the_original_s_test_moves(statistics, 
     assert changed(others[-1], found[-1]) == (moved if statistics == "batch" else set())
 
 
-@pytest.mark.parametrize("at", [2, 7])
+@pytest.mark.parametrize("at", [2, 27])  # of 20 batches a pass
 def test_a_signal_in_either_pass_leaves_every_variable_as_it_was(at):
     class Stop(StopRequest):
         checks = 0
