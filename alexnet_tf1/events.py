@@ -32,8 +32,8 @@ MEANING = {
     "every layer normalises with the batch. Inference far below it: the gap.",
     "distance/mean": "Median over channels of |moving mean - batch mean|, in standard deviations; "
     "batch statistics averaged over the test's batches. 0: they agree.",
-    "distance/variance": "Median over channels of |ln(moving variance / batch variance)|; batch "
-    "statistics averaged over the test's batches. 0: they agree.",
+    "distance/variance": "ln of the median over channels of moving variance / batch variance or "
+    "its inverse; batch statistics averaged over the test's batches. 0: they agree.",
     "statistics/moving_mean": "Of all channels, before the test.",
     "statistics/moving_variance": "Of all channels, before the test.",
 }

@@ -119,10 +119,10 @@ class BatchMoments:
 
         With m and v the batches' mean and variance (divided by the number of values) of a
         channel, averaged over the batches, M and V the moving ones, epsilon 0.001 as in the
-        layers, and the median over channels:
+        layers, r the larger of (V + epsilon) / (v + epsilon) and its inverse:
 
-          mean: median of |M - m| / sqrt(v + epsilon), in standard deviations.
-          variance: |ln| of the ratio: median of |ln((V + epsilon) / (v + epsilon))|.
+          mean: median over channels of |M - m| / sqrt(v + epsilon), in standard deviations.
+          variance: ln of the median over channels of r.
 
         Both are 0 where they agree, do not depend on the scale of the inputs, and are finite
         for a channel that never varies. As in `diagnose`, but for the logarithm; there against
