@@ -10,9 +10,11 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import layers
 from alexnet_tf1.kernels import EXACT, Kernels, Tensor
 from alexnet_tf1.layers import Norm
+from alexnet_tf1.optimizer import Optimization
 
 UpdateOps = Literal["control", "none"]
 FcBatchNorm = Literal["batch", "ema"]
+ORIGINAL = Optimization()  # Adam at a constant rate
 
 
 class AlexNet(NamedTuple):
@@ -51,6 +53,7 @@ def build_alexnet(
     learning_rate: float = 1e-3,
     *,
     kernels: Kernels = EXACT,
+    optimization: Optimization = ORIGINAL,
     with_train_op: bool = True,
 ) -> AlexNet:
     """Builds the network, its loss and its training op in the current graph.
@@ -62,6 +65,7 @@ def build_alexnet(
         batch even in inference; "ema" gives them moving averages.
       learning_rate: of Adam, dimensionless.
       kernels: the ops to compute with; by default those of the original.
+      optimization: how a step changes the weights; by default as the original's.
       with_train_op: False leaves train_op None, for a graph that is trained by other means.
 
     Returns:
@@ -77,12 +81,14 @@ def build_alexnet(
     is_training = tf.placeholder(tf.bool, [], name="is_training")
 
     logits = inference(images, is_training, fc_batch_norm, kernels)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits, scope="loss")
+    loss = optimization.loss(labels, logits)
     hits = tf.equal(tf.argmax(logits, 1), labels, name="hits")
     accuracy = tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy")
 
     global_step = tf.train.get_or_create_global_step()
-    train_op = minimize(loss, global_step, update_ops, learning_rate) if with_train_op else None
+    train_op = None
+    if with_train_op:
+        train_op = minimize(loss, global_step, update_ops, learning_rate, optimization)
 
     return AlexNet(
         images=images,
@@ -100,26 +106,30 @@ def build_alexnet(
 
 
 def minimize(
-    loss: Tensor, global_step: Tensor, update_ops: UpdateOps, learning_rate: float
+    loss: Tensor,
+    global_step: Tensor,
+    update_ops: UpdateOps,
+    learning_rate: float,
+    optimization: Optimization = ORIGINAL,
 ) -> Tensor:
-    """Builds the op that trains one step with Adam.
+    """Builds the op that trains one step and counts it.
 
     Args:
       loss: float32 [], what to make small.
       global_step: int64 variable [], counted up by one.
       update_ops: see build_alexnet.
       learning_rate: of Adam, dimensionless.
+      optimization: see build_alexnet.
 
     Returns:
       The op, named train_op.
     """
-    optimizer = tf.train.AdamOptimizer(learning_rate)
     if update_ops == "none":
-        return optimizer.minimize(loss, global_step, name="train_op")
+        return optimization.minimize(loss, global_step, learning_rate)
     # The author's lesson. minimize() runs the gradients and nothing else: unless the update
     # ops come before it here, the moving averages that inference reads stay where they began.
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        return optimizer.minimize(loss, global_step, name="train_op")
+        return optimization.minimize(loss, global_step, learning_rate)
 
 
 def inference(

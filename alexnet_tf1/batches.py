@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.dataset import Split
 from alexnet_tf1.errors import UserError
 
@@ -35,9 +36,10 @@ class Batches:
     dropped, the order is permuted again and the walk restarts.
     """
 
-    def __init__(self, split: Split, seed: int) -> None:
+    def __init__(self, split: Split, seed: int, augmentation: Augmentation | None = None) -> None:
         self._split = split
         self._seed = seed
+        self._augmentation = augmentation
         self.restore({"shuffles": 1, "position": 0})
 
     @property
@@ -93,6 +95,24 @@ class Batches:
         self._position += batch_size
         return rows
 
+    def next_pixels(self, batch_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Takes the next batch, as pixels.
+
+        Args:
+          batch_size: examples a batch.
+
+        Returns:
+          Images, uint8 [batch_size, 3072], as augmented; labels, int64 [batch_size].
+
+        Raises:
+          UserError: if the split holds fewer than batch_size examples.
+        """
+        rows = self.next_rows(batch_size)
+        images = self._split.images[rows]
+        if self._augmentation:
+            images = self._augmentation.apply(images, rows, self._shuffles, self._position)
+        return images, self._split.labels[rows]
+
     def next_batch(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """Takes the next batch.
 
@@ -105,8 +125,8 @@ class Batches:
         Raises:
           UserError: if the split holds fewer than batch_size examples.
         """
-        rows = self.next_rows(batch_size)
-        return SCALED[self._split.images[rows]], self._split.labels[rows]
+        images, labels = self.next_pixels(batch_size)
+        return SCALED[images], labels
 
     def _shuffle(self) -> None:
         # The original permutes its arrays in place, so each permutation acts on the last order.

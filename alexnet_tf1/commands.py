@@ -22,7 +22,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
     """Trains; `quiet` is no setting of the run. The status is 128 + N when signal N stopped it."""
     from alexnet_tf1.resume import settings
 
-    config = settings(given) if resume else TrainConfig(**given)
+    config = settings(given) if resume else TrainConfig.from_options(given)
     import_tensorflow()
     from alexnet_tf1 import train as training
 

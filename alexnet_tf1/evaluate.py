@@ -18,6 +18,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Kernels, choose
+from alexnet_tf1.optimizer import Optimization
 from alexnet_tf1.session import open_session
 from alexnet_tf1.signals import StopRequest
 
@@ -113,6 +114,19 @@ def accuracies(session: Any, net: AlexNet, split: Split, batch_size: int) -> Acc
     return Accuracies(float(inference.mean()), float(with_batch.mean()))
 
 
+def flip_accuracy(session: Any, net: AlexNet, split: Split, batch_size: int) -> float:
+    """The fraction right by the mean probabilities of each image and its mirror image."""
+    hits = []
+    for images, labels in batches.in_order(split, batch_size):
+        mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
+        both = [
+            session.run(net.probabilities, {net.images: side, net.is_training: False})
+            for side in (images, mirrored)
+        ]
+        hits.append(np.argmax(both[0] + both[1], axis=1) == labels)
+    return float(np.concatenate(hits).mean())
+
+
 def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
     """Restores what the forward pass reads, and all else that the checkpoint has.
 
@@ -158,6 +172,7 @@ def network(config: TrainConfig, *, with_train_op: bool = True) -> AlexNet:
         config.fc_batch_norm,
         config.learning_rate,
         kernels=kernels_of(config),
+        optimization=Optimization.of(config),
         with_train_op=with_train_op,
     )
 
@@ -180,6 +195,7 @@ def evaluate(
     checkpoint: str | None = None,
     data_dir: str | None = None,
     pictures: bool = False,
+    flip: bool = False,
 ) -> dict[str, Any]:
     """Measures a run's accuracy over the whole test set, every image exactly once.
 
@@ -190,11 +206,14 @@ def evaluate(
       checkpoint: a checkpoint's prefix or step; None for the newest.
       data_dir: folder of CIFAR-10; None for the run's.
       pictures: whether to write confusion.png and worst.png into the run folder.
+      flip: whether to classify also by the mean of an image's and its mirror image's
+        probabilities, in inference. That is two passes an image: no figure to compare with others.
 
     Returns:
       A JSON-ready dict: checkpoint, dataset, batch_size, fc_batch_norm, test_accuracy_full,
       batch_statistics_accuracy_full, gap_points; with `pictures` also class_names, confusion
-      (rows are true classes), worst and pictures (names of the files).
+      (rows are true classes), worst and pictures (names of the files); with `flip`,
+      flip_accuracy_full.
 
     Raises:
       UserError: if the run, checkpoint or data cannot be used.
@@ -214,6 +233,7 @@ def evaluate(
         restore(session, net, path)
         inference = answers(session, net, data.test, config.batch_size)
         with_batch = hits(session, net, data.test, config.batch_size, is_training=True)
+        flipped = flip_accuracy(session, net, data.test, config.batch_size) if flip else None
     measured = Accuracies(float(inference.hits.mean()), float(with_batch.mean()))
     found = {
         "run": run_dir,
@@ -224,6 +244,7 @@ def evaluate(
         "test_accuracy_full": measured.inference,
         "batch_statistics_accuracy_full": measured.batch_statistics,
         "gap_points": measured.gap_points,
+        **({} if flipped is None else {"flip_accuracy_full": flipped}),
     }
     return found | confusion.write(found, data, inference.logits, run.folder) if pictures else found
 

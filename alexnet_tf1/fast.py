@@ -1,4 +1,4 @@
-"""Many training steps in one session call: the images in the graph, the loop too."""
+"""Many training steps in one session call: the loop in the graph."""
 
 from __future__ import annotations
 
@@ -12,33 +12,27 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.alexnet import AlexNet, inference, minimize
 from alexnet_tf1.batches import SCALED, Batches
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.dataset import Split
 from alexnet_tf1.evaluate import kernels_of
 from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.optimizer import Optimization
 
 
 class FastLoop(NamedTuple):
     """The training loop inside the graph.
 
     Attributes:
-      rows: int32 placeholder [K, N], the examples of each of K steps.
+      pixels: uint8 placeholder [K, N, 3072], the images of each of K steps.
+      labels: int64 placeholder [K, N].
       losses: float32 [K], of each step before its update, in nats.
       accuracies: float64 [K], of each step's batch.
       train_op: the op that trains the K steps.
-      values: placeholders of the training set, uint8 [examples, 3072] and int64 [examples].
-      load: the op that copies them into variables, which no checkpoint saves.
     """
 
-    rows: Tensor
+    pixels: Tensor
+    labels: Tensor
     losses: Tensor
     accuracies: Tensor
     train_op: Tensor
-    values: tuple[Tensor, Tensor]
-    load: Tensor
-
-    def fill(self, session: Any, split: Split) -> None:
-        """Copies the training set into the graph's variables."""
-        session.run(self.load, dict(zip(self.values, split, strict=True)))
 
 
 class FastSteps:
@@ -62,9 +56,11 @@ class FastSteps:
     def take(self, steps: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """Trains `steps` steps; returns the loss (nats) and accuracy of each, [steps]."""
         started = time.perf_counter()
-        rows = np.stack([self._batches.next_rows(self._batch_size) for _ in range(steps)])
+        taken = [self._batches.next_pixels(self._batch_size) for _ in range(steps)]
+        pixels, labels = (np.stack(column) for column in zip(*taken, strict=True))
         losses, accuracies = self._session.run(
-            [self._loop.losses, self._loop.accuracies], {self._loop.rows: rows}
+            [self._loop.losses, self._loop.accuracies],
+            {self._loop.pixels: pixels, self._loop.labels: labels},
         )
         each = (time.perf_counter() - started) / steps
         # At most twice as many as the last time: the first calls are slow for other reasons.
@@ -85,23 +81,21 @@ def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
     Returns:
       The loop.
     """
-    kernels = kernels_of(config)
-    values = tf.placeholder(tf.uint8, [None, 3072]), tf.placeholder(tf.int64, [None])
-    images, labels = _resident(values[0], "images"), _resident(values[1], "labels")
-    rows = tf.placeholder(tf.int32, [None, None], name="rows")
-    steps = tf.shape(rows)[0]
+    kernels, how = kernels_of(config), Optimization.of(config)
+    pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
+    labels = tf.placeholder(tf.int64, [None, None], name="answers")
+    steps = tf.shape(pixels)[0]
 
     def body(step: Tensor, losses: Tensor, accuracies: Tensor) -> tuple[Tensor, ...]:
         # The body's graph begins with a copy of the collections; net's updates are not its own.
         tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
-        batch = rows[step]
-        pixels = tf.gather(SCALED, tf.cast(tf.gather(images, batch), tf.int32))
-        answers = tf.gather(labels, batch)
+        images = tf.gather(SCALED, tf.cast(pixels[step], tf.int32))
+        answers = labels[step]
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            logits = inference(tf.reshape(pixels, [-1, 3072]), True, config.fc_batch_norm, kernels)
-        loss = tf.losses.sparse_softmax_cross_entropy(answers, logits)
+            logits = inference(tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, kernels)
+        loss = how.loss(answers, logits)
         hits = tf.cast(tf.equal(tf.argmax(logits, 1), answers), tf.float64)
-        train_op = minimize(loss, net.global_step, config.update_ops, config.learning_rate)
+        train_op = minimize(loss, net.global_step, config.update_ops, config.learning_rate, how)
         # All that goes into the next step waits for this one's update.
         with tf.control_dependencies([train_op]):
             return (
@@ -120,22 +114,9 @@ def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
     train_op = tf.group(losses.flow, name="train_op")
     tf.add_to_collection(tf.GraphKeys.TRAIN_OP, train_op)
     return FastLoop(
-        rows=rows,
+        pixels=pixels,
+        labels=labels,
         losses=losses.stack(),
         accuracies=accuracies.stack(),
         train_op=train_op,
-        values=values,
-        load=tf.group(images.initializer, labels.initializer),
-    )
-
-
-def _resident(value: Tensor, name: str) -> Tensor:
-    """A variable that holds the training set and that no checkpoint saves."""
-    return tf.Variable(
-        value,
-        trainable=False,
-        validate_shape=False,
-        collections=[tf.GraphKeys.LOCAL_VARIABLES],
-        use_resource=True,
-        name=f"training_{name}",
     )

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate, plots, runs
-from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batches import SCALED, Batches
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
@@ -164,7 +164,7 @@ def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict
 def audit_run(config: TrainConfig) -> AuditReport:
     """Audits the graph that `config` trains."""
     with tf.Graph().as_default() as graph:
-        net = build_alexnet(config.update_ops, config.fc_batch_norm)
+        net = evaluate.network(_in_float32(config))
         return audit_graph(
             graph, train_ops=[net.train_op], logits=net.logits, is_training=net.is_training
         )
@@ -230,7 +230,7 @@ def _gap_points(cells: Sequence[Cell], batch_size: int) -> float:
 def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
     """A session with a checkpoint's weights in the graph that `config` describes."""
     with tf.Graph().as_default(), open_session() as session:
-        net = build_alexnet(config.update_ops, config.fc_batch_norm)
+        net = evaluate.network(_in_float32(config))
         repair = Recalibration(net.norms)
         evaluate.restore(session, net, path)
         yield session, net, repair
@@ -291,6 +291,11 @@ def _sizes(config: TrainConfig) -> list[int]:
 
 def _with_ema(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, fc_batch_norm="ema")
+
+
+def _in_float32(config: TrainConfig) -> TrainConfig:
+    """Diagnosis and repair compute with the original's ops, however the run was trained."""
+    return dataclasses.replace(config, fast=False, precision="float32")
 
 
 def _check_images(images: int, available: int) -> None:

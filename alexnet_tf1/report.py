@@ -35,6 +35,7 @@ def aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
 def evaluation(found: dict[str, Any]) -> str:
     """Three figures and what they are of; `found` from evaluate.evaluate."""
     data = found["dataset"]
+    flip = found.get("flip_accuracy_full")
     return (
         f"{found['checkpoint']}, all {data['test_images']:,} test images of {data['name']} "
         f"in batches of {found['batch_size']}\n"
@@ -42,6 +43,7 @@ def evaluation(found: dict[str, Any]) -> str:
         f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%\n"
         f"gap:              {found['gap_points']:+.2f} points"
         + "".join(f"\nwritten: {path}" for path in found.get("pictures", {}).values())
+        + ("" if flip is None else f"\nwith mirror images, two passes each: {100 * flip:.2f}%")
     )
 
 

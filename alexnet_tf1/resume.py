@@ -68,6 +68,11 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
     steps = given.get("steps", config.steps)
     if steps < config.steps:
         raise UserError(f"--steps {steps} is less than the run's {config.steps}; it may only grow")
+    if steps > config.steps and config.schedule == "one-cycle":
+        raise UserError(
+            f"--steps {steps} is more than the run's {config.steps}, in which its one-cycle rate "
+            "comes down to 0; start a new run"
+        )
     return dataclasses.replace(
         config,
         run_dir=given["run_dir"],

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import dataset, evaluate, fast, gpu, machine, plots, runs
 from alexnet_tf1.alexnet import AlexNet
+from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
@@ -117,12 +118,8 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
         saver = tf.train.Saver(max_to_keep=config.keep, save_relative_paths=True)
         graph.finalize()
         with open_session(fast=config.fast) as session, StopRequest() as stop:
-            if loop:
-                loop.fill(session, data.train)
-                # The graph has the images now; a second copy would be 154 MB for nothing.
-                data = data._replace(train=data.train._replace(images=data.train.images[:0].copy()))
             session.run(initialise)
-            batches = Batches(data.train, config.seed)
+            batches = batches_of(config, data)
             out.introduce(run, data, net, found_gpu)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)
@@ -161,6 +158,15 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     out.conclude(run, result)
     return result
+
+
+def batches_of(config: TrainConfig, data: Dataset) -> Batches:
+    """The walk through the training images that a run's settings ask for."""
+    change = None
+    if config.flip or config.shift:
+        examples = len(data.train.labels)
+        change = Augmentation(config.seed, examples, flip=config.flip, shift=config.shift)
+    return Batches(data.train, config.seed, change)
 
 
 def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:

@@ -93,8 +93,6 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         initialise = tf.global_variables_initializer()
         tf.get_default_graph().finalize()
         session = open_session(fast=config.fast)
-        if loop:
-            loop.fill(session, data.train)
         session.run(initialise)
         batches = Batches(data.train, seed=0)
         steps = (

@@ -46,7 +46,6 @@ def in_graph(data, calls, **settings):
         tf.set_random_seed(0)
         net = evaluate.network(config, with_train_op=False)
         loop = fast.build_loop(net, config)
-        loop.fill(session, data.train)
         session.run(tf.global_variables_initializer())
         stepper = fast.FastSteps(session, loop, Batches(data.train, 0), 20)
         losses = np.concatenate([stepper.take(steps)[0] for steps in calls])
@@ -236,9 +235,10 @@ def test_the_audit_sees_which_updates_the_loop_s_body_runs(update_ops, data):
         net = evaluate.network(config, with_train_op=False)
         loop = fast.build_loop(net, config)
         report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
-        loop.fill(session, data.train)
         session.run(tf.global_variables_initializer())
-        session.run(loop.train_op, {loop.rows: [range(20)]})
+        images, labels = Batches(data.train, 0).next_pixels(20)
+        feed = {loop.pixels: images[None], loop.labels: labels[None]}
+        session.run(loop.train_op, feed)
         moved = [session.run(norm.moving_mean).any() for norm in net.norms]
     assert len(report.layers) == 4
     assert [fault.rule for fault in report.faults] == ["BN101"] * (4 - sum(moved))

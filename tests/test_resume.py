@@ -25,7 +25,8 @@ OPTIONS = [
     "--dataset", "synthetic", "--batch-size", "20", "--log-every", "3", "--test-every", "8",
     "--test-batches", "4", "--checkpoint-every", "6",
 ]  # fmt: skip
-VARIANTS = {"default": [], "fast": ["--fast"]}
+RECIPE = ["--recipe", "quick", "--shift", "2", "--weight-decay", "0.1"]
+VARIANTS = {"default": [], "fast": ["--fast"], "recipe": RECIPE}
 
 
 def start(folder, *options, steps=STEPS):
@@ -80,12 +81,12 @@ def whole(small_data, tmp_path_factory):
 def halves(small_data, tmp_path_factory):
     """Runs that ended at half of it."""
     folder = tmp_path_factory.mktemp("half")
-    for name, options in VARIANTS.items():
-        assert start(folder / name, *options, steps=12) == 0
+    for name in ("default", "fast"):
+        assert start(folder / name, *VARIANTS[name], steps=12) == 0
     return folder
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["default", "fast"])
 def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, capsys):
     run = shutil.copytree(halves / variant, tmp_path / "run")
     assert resume(run, "--steps", str(STEPS)) == 0
@@ -96,10 +97,11 @@ def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("variant", "number"), [("default", signal.SIGINT), ("fast", signal.SIGTERM)]
+    ("variant", "number"),
+    [("default", signal.SIGINT), ("fast", signal.SIGTERM), ("recipe", signal.SIGINT)],
 )
 def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
-    stepper = fast.FastSteps if variant == "fast" else Steps
+    stepper = Steps if variant == "default" else fast.FastSteps
     take = stepper.take
 
     def take_and_signal(self, steps):
@@ -197,6 +199,13 @@ def test_other_options_are_refused(options, said, whole):
     given = {k: v for k, v in given.items() if k not in ("command", "resume")}
     with pytest.raises(UserError, match=said):
         settings({**given, "run_dir": str(whole / "default")})
+
+
+def test_a_rate_that_came_down_to_0_does_not_go_on(whole):
+    given = {"run_dir": str(whole / "recipe")}
+    assert settings({**given, "steps": STEPS, "recipe": "quick"}).optimizer == "muon"
+    with pytest.raises(UserError, match=r"--steps 25 is more than the run's 24, in which its one"):
+        settings({**given, "steps": STEPS + 1})
 
 
 def test_the_run_s_own_options_are_not(whole):

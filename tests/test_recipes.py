@@ -1,0 +1,254 @@
+"""The recipes: their settings reach the graph and the data, and the original does not notice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import cli, dataset, evaluate, fast
+from alexnet_tf1.alexnet import build_alexnet
+from alexnet_tf1.augment import Augmentation
+from alexnet_tf1.batches import SCALED, Batches
+from alexnet_tf1.batchnorm.audit import audit_graph
+from alexnet_tf1.config import RECIPES, TrainConfig
+from alexnet_tf1.dataset import Split
+from alexnet_tf1.optimizer import Muon, Optimization, orthogonalised
+from alexnet_tf1.train import batches_of
+
+BETTER = ("quick", "best")
+
+
+@pytest.fixture
+def images():
+    return np.random.RandomState(0).randint(0, 256, [7, 3072]).astype(np.uint8)
+
+
+# ---- settings --------------------------------------------------------------------------------
+
+
+def test_without_a_recipe_every_setting_is_the_original_s():
+    assert (
+        TrainConfig.from_options({})
+        == TrainConfig()
+        == TrainConfig.from_options({"recipe": "original"})
+    )
+
+
+@pytest.mark.parametrize("recipe", BETTER)
+def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
+    config = TrainConfig.from_options({"recipe": recipe})
+    differing = {
+        field.name
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }
+    assert differing == {"recipe", *RECIPES[recipe]}, "an entry that changes nothing"
+    for name in RECIPES[recipe]:
+        default = getattr(TrainConfig(), name)
+        changed = TrainConfig.from_options({"recipe": recipe, name: default})
+        assert changed == dataclasses.replace(config, **{name: default})
+
+
+def test_options_of_the_command_line_go_before_the_recipe():
+    line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
+    given = vars(cli._parser().parse_args(line))
+    config = TrainConfig.from_options(
+        {name: value for name, value in given.items() if name not in ("command", "resume")}
+    )
+    assert (config.flip, config.fast, config.precision) == (False, False, "float32")
+    assert config.optimizer == "muon"
+
+
+# ---- the graph -------------------------------------------------------------------------------
+
+
+def test_the_original_s_graph_has_not_an_op_more():
+    graphs = []
+    for build in (build_alexnet, lambda: evaluate.network(TrainConfig.from_options({}))):
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(0)
+            build()
+            graphs.append([(n.name, n.op, list(n.input)) for n in graph.as_graph_def().node])
+    assert graphs[0] == graphs[1]
+    adam = [op for op in graph.get_operations() if op.type == "ResourceApplyAdam"]
+    rates = {float(tf.get_static_value(op.inputs[5])) for op in adam}
+    assert len(adam) == 24
+    assert rates == {float(np.float32(1e-3))}
+    assert "softmax_cross_entropy_with_logits" not in {name for name, _, _ in graphs[0]}
+
+
+@pytest.mark.parametrize("recipe", BETTER)
+def test_a_recipe_trains_the_same_24_variables(recipe):
+    shapes = []
+    for config in (TrainConfig(), TrainConfig.from_options({"recipe": recipe})):
+        with tf.Graph().as_default():
+            evaluate.network(config)
+            shapes.append({v.op.name: v.shape.as_list() for v in tf.trainable_variables()})
+    assert shapes[0] == shapes[1]
+    assert len(shapes[0]) == 24
+
+
+@pytest.mark.parametrize("recipe", BETTER)
+@pytest.mark.parametrize("update_ops", ["control", "none"])
+def test_the_audit_finds_a_recipe_s_graph_right_and_its_twin_wrong(recipe, update_ops):
+    config = TrainConfig.from_options({"recipe": recipe, "update_ops": update_ops})
+    with tf.Graph().as_default() as graph:
+        net = evaluate.network(config, with_train_op=False)
+        loop = fast.build_loop(net, config)
+        report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
+    assert [f.rule for f in report.faults] == ([] if update_ops == "control" else ["BN101"] * 4)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.6])
+def test_the_rate_rises_and_falls_in_lines(warmup):
+    how = Optimization(cycle=99, warmup=warmup)
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.placeholder(tf.int64, [])
+        rates = [session.run(how.rate(0.5, step), {step: taken}) for taken in range(99)]
+    top = 100 * warmup
+    expected = [0.5 * (s / top if s < top else (100 - s) / (100 - top)) for s in range(1, 100)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert Optimization().rate(0.5, None) == 0.5
+
+
+def steps_taken(how, begin, gradients, rate=0.1):
+    """Values of conv1/kernel-like, conv2/kernel and bias after steps along given gradients."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.train.get_or_create_global_step()
+        names = ("conv1/kernel", "conv2/kernel", "conv2/bias")
+        variables = [tf.get_variable(n, initializer=begin[n]) for n in names]
+        along = [tf.placeholder(tf.float32, v.shape) for v in variables]
+        loss = tf.add_n([tf.reduce_sum(a * v) for a, v in zip(along, variables, strict=True)])
+        train_op = how.minimize(loss, step, rate)
+        session.run(tf.global_variables_initializer())
+        for gradient in gradients:
+            session.run(train_op, {a: gradient[n] for a, n in zip(along, names, strict=True)})
+        assert session.run(step) == len(gradients)
+        return dict(zip(names, session.run(variables), strict=True))
+
+
+def test_muon_takes_the_kernels_but_the_first_and_adam_the_rest():
+    random = np.random.RandomState(3)
+    shapes = {"conv1/kernel": [3, 3, 3, 8], "conv2/kernel": [3, 3, 4, 8], "conv2/bias": [8]}
+
+    def draw():
+        return {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+
+    begin, gradients = draw(), [draw() for _ in range(3)]
+    plain = steps_taken(Optimization(), begin, gradients)
+    found = steps_taken(Optimization(muon_rate=0.02), begin, gradients)
+    for name in ("conv1/kernel", "conv2/bias"):
+        np.testing.assert_array_equal(found[name], plain[name])
+    momentum, expected = 0, begin["conv2/kernel"].astype(np.float64)
+    for gradient in (g["conv2/kernel"].astype(np.float64) for g in gradients):
+        momentum = Muon.MOMENTUM * momentum + gradient
+        direction = (gradient + Muon.MOMENTUM * momentum).reshape(36, 8)
+        left, values, right = np.linalg.svd(direction, full_matrices=False)
+        values /= np.linalg.norm(values)
+        for _ in range(5):  # what the iteration does to each singular value
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        expected = expected - 0.02 * (left * values @ right).reshape(3, 3, 4, 8)
+    np.testing.assert_allclose(found["conv2/kernel"], expected, atol=2e-5)
+
+
+def test_weight_decay_shrinks_kernels_by_the_rate_and_no_bias():
+    shapes = {"conv1/kernel": [3, 3, 3, 8], "conv2/kernel": [3, 3, 4, 8], "conv2/bias": [8]}
+    begin = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    still = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    found = steps_taken(Optimization(weight_decay=0.5), begin, [still, still])
+    for name, value in found.items():
+        np.testing.assert_allclose(value, 1.0 if name.endswith("bias") else 0.95**2, rtol=1e-6)
+
+
+def test_orthogonalised_brings_singular_values_near_1_and_keeps_their_vectors():
+    random = np.random.RandomState(4)
+    matrix = random.normal(size=[64, 16]).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        found, nothing = session.run(
+            [orthogonalised(tf.constant(100 * matrix)), orthogonalised(tf.zeros([64, 16]))]
+        )
+    values = np.linalg.svd(found, compute_uv=False)
+    assert values.min() > 0.65
+    assert values.max() < 1.25
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    turned = left.T @ found @ right.T  # diagonal if the singular vectors are the same
+    np.testing.assert_allclose(turned - np.diag(np.diag(turned)), 0, atol=1e-3)
+    assert not nothing.any()
+
+
+def test_label_smoothing_is_the_cross_entropy_with_spread_labels():
+    logits = np.random.RandomState(5).normal(size=[6, 10]).astype(np.float32)
+    labels = np.array([0, 9, 3, 3, 1, 7])
+    with tf.Graph().as_default(), tf.Session() as session:
+        losses = [
+            session.run(Optimization(label_smoothing=part).loss(tf.constant(labels), logits))
+            for part in (0.0, 0.1)
+        ]
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    right, spread = -logs[np.arange(6), labels].mean(), -logs.mean()
+    np.testing.assert_allclose(losses, [right, 0.9 * right + 0.1 * spread], rtol=1e-5)
+
+
+# ---- the images ------------------------------------------------------------------------------
+
+
+def test_a_flip_is_its_own_inverse_and_each_image_changes_sides_with_each_walk(images):
+    rows = np.arange(7)
+    change = Augmentation(3, 7, flip=True)
+    walks = [change.apply(images.copy(), rows, walk, 0) for walk in (1, 2, 3)]
+    mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
+    sides = [(walk == images).all(1) for walk in walks]
+    for walk, side in zip(walks, sides, strict=True):
+        np.testing.assert_array_equal(walk, np.where(side[:, None], images, mirrored))
+    assert 0 < sides[0].sum() < 7, "all on one side"
+    np.testing.assert_array_equal(sides[0], ~sides[1])
+    np.testing.assert_array_equal(walks[0], walks[2])
+    np.testing.assert_array_equal(change.apply(walks[0].copy(), rows, 1, 0), images)
+
+
+def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_edge(images):
+    change = Augmentation(0, 7, shift=2)
+    rows, seen = np.arange(7), set()
+    for place in range(20):
+        moved = change.apply(images.copy(), rows, 1, place).reshape(-1, 3, 32, 32)
+        for image, result in zip(images.reshape(-1, 3, 32, 32), moved, strict=True):
+            wider = np.pad(image, [(0, 0), (2, 2), (2, 2)], mode="reflect")
+            cut = {(y, x): wider[:, y : y + 32, x : x + 32] for y in range(5) for x in range(5)}
+            (at,) = [at for at, window in cut.items() if (window == result).all()]
+            seen.add(at)
+    assert seen == {(y, x) for y in range(5) for x in range(5)}
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4])
+def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
+    config = TrainConfig(flip=True, shift=3, seed=4)
+    split = Split(images, np.arange(7))
+    data = dataset.Dataset("synthetic", False, split, split, ())
+    whole, resumed = batches_of(config, data), batches_of(config, data)
+    for _ in range(taken):
+        whole.next_pixels(3)
+    resumed.skip(taken, 3)
+    for _ in range(5):
+        for ours, theirs in zip(resumed.next_pixels(3), whole.next_pixels(3), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_labels_stay_with_their_images_and_the_set_is_left_alone(images):
+    split = Split(images.copy(), np.arange(7))
+    changed = Batches(split, 1, Augmentation(1, 7, flip=True, shift=2))
+    plain = Batches(split, 1)
+    for _ in range(4):
+        pixels, labels = changed.next_batch(3)
+        others, same = plain.next_batch(3)
+        np.testing.assert_array_equal(labels, same)
+        assert pixels.dtype == others.dtype == np.float32
+        assert (pixels != others).any()
+    np.testing.assert_array_equal(split.images, images)
+
+
+def test_no_augmentation_is_the_original_s_batch(images):
+    split = Split(images, np.arange(7))
+    data = dataset.Dataset("synthetic", False, split, split, ())
+    pixels, labels = batches_of(TrainConfig(), data).next_batch(7)
+    np.testing.assert_array_equal(pixels, SCALED[images[labels]])
