@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,9 @@ MARK: Final = "alexnet-tf1 compare"  # by which its own files are known again
 MARK_WITHIN: Final = 4096  # bytes from a file's beginning
 # Where things are, and how far to go, which the column of steps says.
 NOT_COMPARED: Final = ("run_dir", "data_dir", "steps")
+MOST_STEPS: Final = 2**53  # which floats still tell apart
+LARGEST: Final = 1e30  # what a picture still has an axis for
+DRAWN: Final = ("loss", "accuracy", "test_accuracy", "batch_statistics_accuracy")
 FIGURES: Final = (
     "test_accuracy_full",
     "batch_statistics_accuracy_full",
@@ -72,14 +74,16 @@ def compare(folders: Sequence[str], out: str = ".") -> dict[str, Any]:
 
 
 def _metrics(run: runs.Run) -> list[dict[str, Any]]:
-    """What was logged; each value checked to be a number."""
-    metrics = run.metrics(cut_short=True)
-    for number, record in enumerate(metrics, 1):
+    """What was logged of that which is drawn; each value checked to be a number."""
+    metrics = []
+    for number, record in enumerate(run.metrics(cut_short=True), 1):
         source = f"{run.folder / runs.METRICS}, line {number}"
-        if not isinstance(record.get("step"), int):
+        step = record.get("step")
+        if not isinstance(step, int) or not 0 <= step < MOST_STEPS:
             raise UserError(f"{source} names no step; delete the line")
-        for key in record:
-            _number(record, key, source)
+        values = {key: _number(record, key, source) for key in DRAWN}
+        known = {key: value for key, value in values.items() if value is not None}
+        metrics.append({"step": step, **known})
     return metrics
 
 
@@ -110,19 +114,20 @@ def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _number(values: dict[str, Any], key: str, source: str) -> Any:
-    """A finite number or None.
+    """A number that can be, or None.
 
     Raises:
       UserError: if it is something else.
     """
     value = values.get(key)
-    try:
-        if value is None or (not isinstance(value, bool) and math.isfinite(value)):
-            return value
-    except (TypeError, OverflowError):  # no number; an integer of hundreds of digits
-        pass
-    said = report.one_line(json.dumps(value))[:40]
-    raise UserError(f"{source}: {key} is {said}, no finite number; restore it from a copy")
+    if value is None:
+        return None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    least, most = (0, 1) if "accuracy" in key else (-LARGEST, LARGEST)
+    if not is_number or not least <= value <= most:  # so is NaN
+        said = report.one_line(json.dumps(value))[:40]
+        raise UserError(f"{source}: {key} cannot be {said}; restore it from a copy")
+    return value
 
 
 def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _draw_tests(
         steps, percent = plots.points(logged, "batch_statistics_accuracy", 100)
         axes.plot(steps, percent, **{**style, "linewidth": 0.6, "markerfacecolor": "white"})
     axes.set(ylabel="test accuracy, inference (%)\nblack rim: all images", ylim=(0, 100))
-    if not axes.has_data():
+    if not any(len(line.get_xdata()) for line in axes.lines):  # type: ignore[arg-type]
         axes.text(0.5, 0.5, "no test yet", transform=axes.transAxes, ha="center")
 
 

@@ -59,6 +59,21 @@ def points(
     return [r["step"] for r in records], [scale * r[key] for r in records]
 
 
+_ACCURACIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("accuracy", "training, one batch", {"color": GREY, "marker": ".", "lw": 0.8}),
+    (
+        "batch_statistics_accuracy",
+        "test, batch statistics, first images",
+        {"color": GREEN, "marker": "^", "ls": "--", "ms": 5},
+    ),
+    (
+        "test_accuracy",
+        "test, inference, first images",
+        {"color": ORANGE, "marker": "o", "ms": 5},
+    ),
+)
+
+
 def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) -> None:
     """Draws loss and accuracies against steps, and the gap that is left at the end.
 
@@ -78,20 +93,7 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
     over_steps(left)
     left.set(ylabel="training loss of one batch (nats)", ylim=(0, None))
 
-    lines: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("accuracy", "training, one batch", {"color": GREY, "marker": ".", "lw": 0.8}),
-        (
-            "batch_statistics_accuracy",
-            "test, batch statistics, first images",
-            {"color": GREEN, "marker": "^", "ls": "--", "ms": 5},
-        ),
-        (
-            "test_accuracy",
-            "test, inference, first images",
-            {"color": ORANGE, "marker": "o", "ms": 5},
-        ),
-    )
-    for key, label, style in lines:
+    for key, label, style in _ACCURACIES:
         steps, percent = points(metrics, key, 100)
         if steps:
             right.plot(steps, percent, label=label, **style)

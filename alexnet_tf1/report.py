@@ -152,7 +152,18 @@ def comparison(found: dict[str, Any]) -> str:
         lines = [f"# {count} on {rows[0]['dataset']}", ""]
     else:
         lines = [f"# {count} on different data sets", "", NOT_COMPARABLE, ""]
-    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+    columns = _columns(found)
+    cells = [[text(row) for _, text in columns] for row in rows]
+    return "\n".join(lines + _table([head for head, _ in columns], cells))
+
+
+NOT_COMPARABLE = "These runs saw different data sets: their figures are not comparable."
+UNKNOWN = "–"  # noqa: RUF001
+
+
+def _columns(found: dict[str, Any]) -> list[tuple[str, Callable[[dict[str, Any]], str]]]:
+    """Of the table of runs: each column's heading, and what makes its cell of a run."""
+    return [
         ("run", lambda row: plain_markdown(row["label"])),
         *(
             (f"--{name.replace('_', '-')}", lambda row, name=name: str(row["settings"][name]))
@@ -174,12 +185,6 @@ def comparison(found: dict[str, Any]) -> str:
         ("peak memory (MB)", lambda row: _cell(row["peak_rss_mb"], "{:,.0f}")),
         ("device", lambda row: plain_markdown(row["device"]) if row["device"] else UNKNOWN),
     ]
-    cells = [[text(row) for _, text in columns] for row in rows]
-    return "\n".join(lines + _table([head for head, _ in columns], cells))
-
-
-NOT_COMPARABLE = "These runs saw different data sets: their figures are not comparable."
-UNKNOWN = "–"  # noqa: RUF001
 
 
 def _figure(

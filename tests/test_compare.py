@@ -38,6 +38,7 @@ def make(folder: Path, *, result: dict[str, Any] | None = None, logged=(100, 200
     runs.save_config(run)
     for step in logged:
         run.log(step=step, loss=2.0 - step / 200, accuracy=0.25, images_per_s=100.0)
+        run.log(step=step, note="of another version", loss=None)
         run.log(step=step, test_accuracy=0.4, batch_statistics_accuracy=0.6)
     if result is not None:
         data = {"name": settings.dataset, "verified": True, "test_images": 10_000}
@@ -219,6 +220,9 @@ def test_only_its_own_files_are_replaced(tmp_path, monkeypatch):
         ("result.json", '{"steps": 200, "dataset": {"name": ["x"]}}', "data set"),
         ("result.json", "[]", "result.json"),
         ("metrics.jsonl", '{"step": 1, "loss": {}}\n', "line 1: loss"),
+        ("result.json", '{"steps": 200, "test_accuracy_full": 72.5}', "test_accuracy_full"),
+        ("metrics.jsonl", '{"step": 1, "loss": 1e300}\n', "line 1: loss"),
+        ("metrics.jsonl", '{"step": 1' + "0" * 30 + "}\n", "line 1 names no step"),
         ("metrics.jsonl", '{"loss": 1.0}\n', "line 1 names no step"),
         ("metrics.jsonl", "{\n", "line 1"),
         ("data.json", '{"name": "mnist"}', "data set"),
