@@ -130,7 +130,8 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        print(f"{report.comparison(found)}\n\nwritten: {', '.join(found['files'])}")
+        print(report.comparison(found), "", sep="\n")
+        print(report.one_line(f"written: {', '.join(found['files'])}"))
     return DONE
 
 
