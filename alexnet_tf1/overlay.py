@@ -18,8 +18,8 @@ from alexnet_tf1 import plots, report
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
 LINES: Final = ("-", "--", "-.", ":")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-LONGEST: Final = 34  # characters of a label
-COLUMNS: Final = 4  # of the legend
+LONGEST: Final = 22  # characters of a label
+COLUMNS: Final = 3  # of the legend
 
 
 def draw(
@@ -39,7 +39,7 @@ def draw(
     rows = found["runs"]
     names = [_name(row, found["comparable"]) for row in rows]
     styles = [_style(number, len(rows)) for number in range(len(rows))]
-    upper, lower, legend = heights(len(rows))
+    upper, lower, legend = heights(len(rows), found["comparable"])
     figure = Figure(figsize=(10, upper + lower + legend), dpi=plots.DPI, layout="constrained")
     parts: dict[str, Axes] = figure.subplot_mosaic(
         [["loss", "training"], ["test", "final"], ["legend", "legend"]],
@@ -65,14 +65,24 @@ def draw(
         plots.save(figure, path, software)
 
 
-def heights(count: int) -> tuple[float, float, float]:
-    """Inches of the upper two plots, the lower two and the legend, for `count` runs."""
-    return 3.2, max(3.2, 0.9 + 0.22 * count), 0.3 + 0.2 * math.ceil(count / COLUMNS)
+def heights(count: int, comparable: bool = True) -> tuple[float, float, float]:
+    """Inches of the upper two plots, the lower two and the legend.
+
+    Args:
+      count: of runs.
+      comparable: False where each label has a second line, for its data set.
+    """
+    lines = 1 if comparable else 2
+    return (
+        3.2,
+        max(3.2, 0.9 + (0.12 + 0.12 * lines) * count),
+        0.3 + (0.07 + 0.13 * lines) * math.ceil(count / COLUMNS),
+    )
 
 
-def size(count: int) -> tuple[int, int]:
-    """Pixels of the picture of `count` runs: width, height."""
-    return 10 * plots.DPI, int(sum(heights(count)) * plots.DPI)
+def size(count: int, comparable: bool = True) -> tuple[int, int]:
+    """Pixels of the picture: width, height; arguments as for `heights`."""
+    return 10 * plots.DPI, int(sum(heights(count, comparable)) * plots.DPI)
 
 
 def _style(number: int, count: int) -> dict[str, Any]:
@@ -92,7 +102,7 @@ def _name(row: dict[str, Any], comparable: bool) -> str:
     label = report.one_line(row["label"])
     if len(label) > LONGEST:
         label = f"{label[: LONGEST // 2 - 1]}…{label[-LONGEST // 2 :]}"
-    return label if comparable else f"{label} ({row['dataset'].partition(',')[0]})"
+    return label if comparable else f"{label}\n{row['dataset']}"
 
 
 def _draw_tests(
@@ -129,11 +139,10 @@ def _draw_final(
         axes.plot(ends[1], place, **{**bar, "markerfacecolor": "white", "markersize": 8})
         axes.plot(ends[0], place, **{**bar, "markersize": 5})
     axes.set(
-        xlabel="test accuracy, all images (%): filled, inference; hollow, batch statistics",
+        xlabel="test accuracy, all images (%)\nfilled: inference; hollow: batch statistics",
         xlim=(0, 100),
         ylim=(len(rows) - 0.4, -0.6),
     )
-    axes.xaxis.label.set_fontsize(8)
     axes.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
     axes.grid(alpha=0.3)
 
