@@ -42,7 +42,7 @@ def measure(seed, folder):
         run = str(folder / update_ops)
         config = TrainConfig(
             dataset="synthetic", steps=STEPS, seed=seed, update_ops=update_ops,
-            test_every=STEPS, run_dir=run,
+            test_every=STEPS, test_batches=1, run_dir=run,
         )  # fmt: skip
         result = train(config)
         figures[f"{update_ops}/gap"] = result["gap_points"]
