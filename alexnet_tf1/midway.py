@@ -158,5 +158,7 @@ def _with_batch_statistics(
 
 
 def _load(session: Any, variables: Sequence[Any], values: Sequence[Any]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.load(value, session)
+    """Sets variables in a finalised graph: their initialisers take a value like any other op."""
+    initialisers = [variable.initializer for variable in variables]
+    given = [initialiser.inputs[1] for initialiser in initialisers]
+    session.run(initialisers, dict(zip(given, values, strict=True)))

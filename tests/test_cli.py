@@ -167,6 +167,15 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
         "run_dir": None,
         "fast": False,
         "precision": "float32",
+        "recipe": "original",
+        "optimizer": "adam",
+        "muon_rate": 0.02,
+        "schedule": "constant",
+        "warmup": 0.25,
+        "flip": False,
+        "shift": 0,
+        "label_smoothing": 0.0,
+        "weight_decay": 0.0,
     }
 
 

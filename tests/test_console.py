@@ -120,10 +120,22 @@ def on_a_terminal(show, monkeypatch, **environment):
         with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
             monkeypatch.setattr("sys.stdout", terminal)
             show()
-            terminal.flush()
-            return os.read(ours, 10_000).decode()
+        return everything(ours)
     finally:
         os.close(ours)
+
+
+def everything(descriptor):
+    """All that was written to the other end, which is closed: a read may give less."""
+    pieces = []
+    while True:
+        try:
+            piece = os.read(descriptor, 10_000)
+        except OSError:  # how Linux says that nothing is left
+            return b"".join(pieces).decode()
+        if not piece:
+            return b"".join(pieces).decode()
+        pieces.append(piece)
 
 
 def rows():
