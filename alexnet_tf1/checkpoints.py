@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from alexnet_tf1.batchnorm.sstable import DamagedError
@@ -154,3 +154,16 @@ def _remove(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be removed ({error.strerror}); remove it") from None
+
+
+def with_times(prefixes: Iterable[str]) -> list[tuple[str, float]]:
+    """What `Saver.set_last_checkpoints_with_time` takes: those that are there, and since when.
+
+    Args:
+      prefixes: of checkpoints, the oldest first.
+
+    Returns:
+      Each prefix with the time its index was written, in seconds since 1970.
+    """
+    indexes = [(prefix, Path(f"{prefix}.index")) for prefix in prefixes]
+    return [(prefix, path.stat().st_mtime) for prefix, path in indexes if path.is_file()]

@@ -21,6 +21,7 @@ from alexnet_tf1.batchnorm.diagnose import Cell, Classify
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.faults import Fault
 from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
+from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
@@ -260,7 +261,7 @@ def _save(session: Any, run: runs.Run, source: str) -> str:
         max_to_keep=len(others) + 1,
         save_relative_paths=True,
     )
-    saver.recover_last_checkpoints(others)
+    saver.set_last_checkpoints_with_time(with_times(others))
     base = run.checkpoints / f"model.ckpt-{session.run(tf.train.get_global_step())}-recalibrated"
     target, number = str(base), 1
     while os.path.exists(f"{target}.index"):

@@ -13,6 +13,7 @@ from alexnet_tf1 import dataset, evaluate, fast, gpu, machine, plots, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.batches import Batches
+from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
@@ -123,7 +124,7 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
             out.introduce(run, data, net, found_gpu)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)
-                saver.recover_last_checkpoints(start.kept)
+                saver.set_last_checkpoints_with_time(with_times(start.kept))
                 batches.skip(start.step, config.batch_size)
             if resume:
                 out.say(f"resumed after step {start.step:,}")

@@ -1,6 +1,7 @@
 """A run that stopped, however, and goes on ends in the same bits as one that did not."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -87,9 +88,15 @@ def halves(small_data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("variant", ["default", "fast"])
-def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, capsys):
+def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, capsys, caplog):
     run = shutil.copytree(halves / variant, tmp_path / "run")
-    assert resume(run, "--steps", str(STEPS)) == 0
+    caplog.set_level("WARNING", logger="tensorflow")
+    logging.getLogger("tensorflow").addHandler(caplog.handler)
+    try:
+        assert resume(run, "--steps", str(STEPS)) == 0
+    finally:
+        logging.getLogger("tensorflow").removeHandler(caplog.handler)
+    assert not [record.getMessage() for record in caplog.records]
     assert "resumed after step 12" in capsys.readouterr().out
     assert_same_run(run, whole / variant)
     assert json.loads((run / "result.json").read_text())["resumed_after_step"] == 12
