@@ -13,16 +13,16 @@ NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_test_images():
-    """A quarter of the test images: most of the time here goes into testing them."""
-    generate = functools.partial(synthetic.generate, test_images=500)
+def fewer_images():
+    """Most of the time here goes into testing images and estimating statistics from them."""
+    generate = functools.partial(synthetic.generate, train_images=500, test_images=500)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", generate)
         yield
 
 
 @pytest.fixture(scope="module", params=["control", "none"])
-def run(few_test_images, request, tmp_path_factory):
+def run(fewer_images, request, tmp_path_factory):
     """A short run with moving averages in all four normalisations, right and sabotaged."""
     folder = tmp_path_factory.mktemp("tools") / request.param
     train(
