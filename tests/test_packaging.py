@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from conftest import LONG
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -50,3 +52,7 @@ def test_every_dependency_has_a_lower_bound_and_a_reason():
     (test,) = re.findall(r"^TEST = \[\n(.*?)\n\]", setup, re.S | re.M)
     for line in f"{required}\n{test}".splitlines():
         assert re.fullmatch(r' +"[\w-]+>=[\d.]+(,<\d+)?",  # .+', line), line
+
+
+def test_the_files_that_begin_first_are_there():
+    assert [name for name in LONG if not (ROOT / "tests" / name).exists()] == []
