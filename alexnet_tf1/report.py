@@ -42,10 +42,10 @@ def evaluation(found: dict[str, Any]) -> str:
         f"inference:        {100 * found['test_accuracy_full']:.2f}%\n"
         f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%\n"
         f"gap:              {found['gap_points']:+.2f} points"
+        + ("" if flip is None else f"\nwith mirror images, two passes each: {100 * flip:.2f}%")
         + "".join(
             "\n" + one_line(f"written: {path}") for path in found.get("pictures", {}).values()
         )
-        + ("" if flip is None else f"\nwith mirror images, two passes each: {100 * flip:.2f}%")
     )
 
 
