@@ -138,7 +138,8 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
     )
     axes.set(xlabel="predicted class", ylabel="true class (images)")
     axes.set_title(
-        f"{counts.sum():,} test images of {plots.name_of(found['dataset'])}\n"
+        f"{counts.sum():,} test images of {plots.name_of(found['dataset'])}, in batches of "
+        f"{found['batch_size']}\n"
         f"inference, {Path(found['checkpoint']).name}: {100 * found['test_accuracy_full']:.2f}% "
         "right\nin a cell: images, and their share of the true class",
         size=11,

@@ -20,6 +20,7 @@ SMALL = functools.partial(synthetic.generate, train_images=20, test_images=IMAGE
 MEASURED = {
     "checkpoint": "run/model.ckpt-1",
     "dataset": {"name": "synthetic", "verified": False, "test_images": IMAGES},
+    "batch_size": 20,
     "test_accuracy_full": 0.0,
 }
 
