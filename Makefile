@@ -16,7 +16,7 @@ coverage:
 lowest:
 	uv venv --clear .lowest
 	uv pip install --python .lowest --resolution lowest-direct ".[test]"
-	.lowest/bin/python -m pytest
+	.lowest/bin/python -m pytest -o filterwarnings=default  # old libraries warn of newer ones
 
 # Wheel and sdist, checked, and each tried in an empty environment.
 dist:
