@@ -24,9 +24,14 @@ def device() -> str:
 
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU."""
+    return gpus() > 0
+
+
+def gpus() -> int:
+    """How many GPUs TensorFlow sees."""
     import tensorflow
 
-    return bool(tensorflow.config.list_physical_devices("GPU"))
+    return len(tensorflow.config.list_physical_devices("GPU"))
 
 
 def peak_rss_mb() -> float | None:

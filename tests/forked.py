@@ -12,9 +12,10 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.train"])
 
 
-def command(arguments, output, largest_file=None):
+def command(arguments, output, largest_file=None, environment=()):
     """Body of a fork: `alexnet-tf1 ARGUMENTS` on the small set, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.update(environment)
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -34,10 +35,11 @@ def command(arguments, output, largest_file=None):
 class Command:
     """A started command."""
 
-    def __init__(self, arguments, output: Path, largest_file=None):
+    def __init__(self, arguments, output: Path, largest_file=None, environment=()):
         self.output = output
         self.output.unlink(missing_ok=True)
-        self.process = CONTEXT.Process(target=command, args=(arguments, output, largest_file))
+        given = (arguments, output, largest_file, environment)
+        self.process = CONTEXT.Process(target=command, args=given)
         self.process.start()
 
     def text(self):
