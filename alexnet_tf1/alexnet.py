@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers
+from alexnet_tf1.collectives import Replica
 from alexnet_tf1.kernels import EXACT, Kernels, Tensor
 from alexnet_tf1.layers import Norm
 from alexnet_tf1.optimizer import Optimization
@@ -137,6 +138,7 @@ def inference(
     is_training: Tensor | bool,
     fc_batch_norm: FcBatchNorm,
     kernels: Kernels = EXACT,
+    replica: Replica | None = None,
 ) -> Tensor:
     """From pixels to logits.
 
@@ -145,12 +147,14 @@ def inference(
       is_training: bool [] tensor, or a Python bool, which builds the one branch only.
       fc_batch_norm: see build_alexnet.
       kernels: see build_alexnet.
+      replica: which copy of the network in training this is, if there are others.
 
     Returns:
       float32 [N, 10].
     """
     conv2d = functools.partial(layers.conv2d, kernels=kernels)
     dense = functools.partial(layers.dense, kernels=kernels)
+    batch_normalization = functools.partial(layers.batch_normalization, replica=replica)
 
     x = tf.reshape(images, [-1, 3, 32, 32], name="channels_first")
     x = tf.transpose(x, [0, 2, 3, 1], name="channels_last")  # [N, 32, 32, 3]
@@ -162,7 +166,7 @@ def inference(
     x = layers.max_pooling2d(x, 2, 2, name="pool1")  # [N, 16, 16, 48]
 
     x = conv2d(x, 96, 3, name="conv2")
-    x = layers.batch_normalization(x, is_training, name="batch_normalization")
+    x = batch_normalization(x, is_training, name="batch_normalization")
     x = tf.nn.relu(x, name="relu2")
     x = layers.max_pooling2d(x, 2, 2, name="pool2")  # [N, 8, 8, 96]
 
@@ -170,7 +174,7 @@ def inference(
     x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv4")
     # A quirk of the original, kept: conv5 is rectified before its normalisation and after it.
     x = conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
-    x = layers.batch_normalization(x, is_training, name="batch_normalization_1")
+    x = batch_normalization(x, is_training, name="batch_normalization_1")
     x = tf.nn.relu(x, name="relu5")
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  # [N, 4, 4, 96]
 
@@ -178,7 +182,9 @@ def inference(
     x = tf.cast(x, tf.float32)  # bfloat16, if any, ends here; a float32 tensor passes unchanged
     for name, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
         x = dense(x, 1024, name=name)
-        x = layers.batch_normal(x, is_training, statistics=fc_batch_norm, name=norm)
+        x = layers.batch_normal(
+            x, is_training, statistics=fc_batch_norm, replica=replica, name=norm
+        )
         x = tf.nn.relu(x, name=f"{name}_relu")  # [N, 1024]
     return dense(x, 10, name="dense_2")
 

@@ -9,12 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from alexnet_tf1.augment import Augmentation
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.dataset import Split
 from alexnet_tf1.errors import UserError
 
 # The float32 value of each of the 256 pixel values. The original scales in float64 and the feed
 # rounds to float32; looking the result up gives the same bits from 8 times less memory.
 SCALED = (np.arange(256) / 127.5 - 1).astype(np.float32)
+
+
+ALL = slice(None)
 
 
 class OrderState(TypedDict):
@@ -36,10 +40,25 @@ class Batches:
     dropped, the order is permuted again and the walk restarts.
     """
 
-    def __init__(self, split: Split, seed: int, augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        part: slice = ALL,
+    ) -> None:
+        """Begins a walk.
+
+        Args:
+          split: what to walk.
+          seed: of the order.
+          augmentation: what happens to the images, if anything.
+          part: the rows of each batch that this process trains on; the others are other workers'.
+        """
         self._split = split
         self._seed = seed
         self._augmentation = augmentation
+        self._part = part
         self.restore({"shuffles": 1, "position": 0})
 
     @property
@@ -79,11 +98,52 @@ class Batches:
           batch_size: examples a batch.
 
         Returns:
-          int64 [batch_size].
+          int64 [batch_size], or this process's part of it.
 
         Raises:
           UserError: if the split holds fewer than batch_size examples.
         """
+        return self._next(batch_size)[self._part]
+
+    def next_pixels(self, batch_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Takes the next batch, as pixels.
+
+        Args:
+          batch_size: examples a batch.
+
+        Returns:
+          Images, uint8 [batch_size, 3072], as augmented; labels, int64 [batch_size]; or this
+          process's part of them.
+
+        Raises:
+          UserError: if the split holds fewer than batch_size examples.
+        """
+        rows = self._next(batch_size)
+        if self._augmentation is None:
+            rows = rows[self._part]
+            return self._split.images[rows], self._split.labels[rows]
+        # The whole batch, so that what happens to an image does not depend on who trains on it.
+        images = self._split.images[rows]
+        images = self._augmentation.apply(images, rows, self._shuffles, self._position)
+        return images[self._part], self._split.labels[rows][self._part]
+
+    def next_batch(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Takes the next batch.
+
+        Args:
+          batch_size: examples a batch.
+
+        Returns:
+          Images, float32 [batch_size, 3072], scaled to -1..1; labels, int64 [batch_size]; or
+          this process's part of them.
+
+        Raises:
+          UserError: if the split holds fewer than batch_size examples.
+        """
+        images, labels = self.next_pixels(batch_size)
+        return SCALED[images], labels
+
+    def _next(self, batch_size: int) -> npt.NDArray[np.int64]:
         examples = len(self._order)
         if batch_size > examples:
             raise UserError(
@@ -95,44 +155,19 @@ class Batches:
         self._position += batch_size
         return rows
 
-    def next_pixels(self, batch_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Takes the next batch, as pixels.
-
-        Args:
-          batch_size: examples a batch.
-
-        Returns:
-          Images, uint8 [batch_size, 3072], as augmented; labels, int64 [batch_size].
-
-        Raises:
-          UserError: if the split holds fewer than batch_size examples.
-        """
-        rows = self.next_rows(batch_size)
-        images = self._split.images[rows]
-        if self._augmentation:
-            images = self._augmentation.apply(images, rows, self._shuffles, self._position)
-        return images, self._split.labels[rows]
-
-    def next_batch(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Takes the next batch.
-
-        Args:
-          batch_size: examples a batch.
-
-        Returns:
-          Images, float32 [batch_size, 3072], scaled to -1..1; labels, int64 [batch_size].
-
-        Raises:
-          UserError: if the split holds fewer than batch_size examples.
-        """
-        images, labels = self.next_pixels(batch_size)
-        return SCALED[images], labels
-
     def _shuffle(self) -> None:
         # The original permutes its arrays in place, so each permutation acts on the last order.
         self._order = self._order[self._random.permutation(len(self._order))]
         self._shuffles += 1
         self._position = 0
+
+
+def of(config: TrainConfig, split: Split, part: slice = ALL) -> Batches:
+    """The walk through the training images that a run's settings ask for; see Batches."""
+    change = None
+    if config.flip or config.shift:
+        change = Augmentation(config.seed, len(split.labels), flip=config.flip, shift=config.shift)
+    return Batches(split, config.seed, change, part)
 
 
 def in_order(

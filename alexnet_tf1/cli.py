@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_env(commands)
     _add_compare(commands)
+    _add_launch(commands)
     return parser
 
 
@@ -87,6 +88,9 @@ _TRAIN_HELP = {
     "shift": "most pixels by which training images are moved",
     "label_smoothing": "part of a training label that is spread over all classes",
     "weight_decay": "of the kernels: times Adam's rate, per step",
+    "devices": "GPUs (without one: parts of the CPU) that share each batch",
+    "local_batch_norm": "normalise each device's part of a batch by itself",
+    "worker_timeout": "seconds to wait for another worker of TF_CONFIG",
 }
 
 
@@ -137,6 +141,7 @@ _METAVARS = {
     "warmup": "PART",
     "label_smoothing": "PART",
     "weight_decay": "FACTOR",
+    "worker_timeout": "SECONDS",
 }
 
 
@@ -345,6 +350,26 @@ def _add_compare(commands: Any) -> None:
         "wrote are replaced",
     )
     arguments.add_json(parser)
+
+
+def _add_launch(commands: Any) -> None:
+    parser = arguments.command(
+        commands,
+        "launch",
+        run.launch,
+        "train with several processes of this machine",
+        "Starts workers with a TF_CONFIG each, shows what they print, and stops all when one "
+        "fails. For training on several machines, set TF_CONFIG there (docs/scale.md).",
+    )
+    parser.add_argument(
+        "--workers", type=arguments.positive, required=True, metavar="N", help="how many"
+    )
+    parser.add_argument(
+        "training",
+        nargs=argparse.REMAINDER,
+        metavar="-- train ...",
+        help="the command of every worker",
+    )
 
 
 def _show_warning(

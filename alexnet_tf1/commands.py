@@ -5,6 +5,7 @@ TensorFlow is imported in the calls only.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from typing import Any
 
 from alexnet_tf1 import report
+from alexnet_tf1.cluster import from_environment
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 
@@ -19,15 +21,35 @@ DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
 
 def train(resume: bool, quiet: bool, **given: Any) -> int:
-    """Trains; `quiet` is no setting of the run. The status is 128 + N when signal N stopped it."""
+    """Trains; `quiet` is no setting of the run. The status is 128 + N when signal N stopped it.
+
+    With a TF_CONFIG of several workers this process is one of them, and unless it is the chief it
+    has no run folder.
+    """
     from alexnet_tf1.resume import settings
 
+    cluster = from_environment()
+    if cluster and not cluster.is_chief:
+        wanted = TrainConfig.from_options(given)  # checks what was typed
+        import_tensorflow()
+        from alexnet_tf1.follow import follow
+
+        signal = follow(cluster, given if resume else dataclasses.asdict(wanted))
+        return DONE if signal is None else 128 + signal
     config = settings(given) if resume else TrainConfig.from_options(given)
     import_tensorflow()
     from alexnet_tf1 import train as training
 
-    stopped_by = training.train(config, resume=resume, quiet=quiet)["stopped_by"]
+    found = training.train(config, resume=resume, quiet=quiet, cluster=cluster)
+    stopped_by = found["stopped_by"]
     return DONE if stopped_by is None else 128 + int(stopped_by)
+
+
+def launch(workers: int, training: list[str]) -> int:
+    """Trains with local workers; the status is the first that is not 0."""
+    from alexnet_tf1 import launch as launching
+
+    return launching.launch(workers, training)
 
 
 def evaluate(run: str, as_json: bool, **settings: Any) -> int:

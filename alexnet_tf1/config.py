@@ -42,6 +42,9 @@ class TrainConfig:
       shift: most pixels by which training images are moved, 0 to 16.
       label_smoothing: part of a training label that is spread over all classes, 0 to 1.
       weight_decay: of the kernels, decoupled: times the learning rate, per step.
+      devices: on which a worker trains, each on its part of the batch: GPUs, or parts of a CPU.
+      local_batch_norm: whether each device normalises by its own part of the batch.
+      worker_timeout: seconds to wait for a worker that does not come or does not answer.
 
     Raises:
       UserError: if a value is not one the option allows.
@@ -72,6 +75,9 @@ class TrainConfig:
     shift: int = 0
     label_smoothing: float = 0.0
     weight_decay: float = 0.0
+    devices: int = 1
+    local_batch_norm: bool = False
+    worker_timeout: int = 120
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -79,7 +85,7 @@ class TrainConfig:
             _check_type(field.name, getattr(self, field.name), hints[field.name])
         for name in ("steps", "batch_size", "log_every", "test_every", "test_batches"):
             _check_at_least(name, getattr(self, name), 1)
-        for name in ("checkpoint_every", "keep"):
+        for name in ("checkpoint_every", "keep", "devices", "worker_timeout"):
             _check_at_least(name, getattr(self, name), 1)
         for name, usual in (("learning_rate", 1e-3), ("muon_rate", 0.02)):
             rate = getattr(self, name)
@@ -178,7 +184,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "test_batches": 20,
         "log_every": 100,
         "test_every": 1_000,
-        "checkpoint_every": 1_000,
     },
 }
 

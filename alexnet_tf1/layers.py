@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
+from alexnet_tf1.collectives import Replica
 from alexnet_tf1.kernels import EXACT, Kernels, Tensor
 
 Activation: TypeAlias = Callable[[Tensor], Tensor] | None
@@ -148,6 +149,7 @@ def batch_normalization(
     *,
     momentum: float = 0.99,
     epsilon: float = 1e-3,
+    replica: Replica | None = None,
     name: str,
 ) -> Tensor:
     """Normalises each channel, as the fused `tf.layers.batch_normalization` does.
@@ -162,6 +164,7 @@ def batch_normalization(
       is_training: bool [] tensor, or a Python bool, which builds the one branch only.
       momentum: weight of the old average, dimensionless, in (0, 1).
       epsilon: added to the variance, in the square of the inputs' unit.
+      replica: which copy of the network in training this is, if there are others.
       name: scope of `gamma`, `beta`, `moving_mean` and `moving_variance`, each [C].
 
     Returns:
@@ -175,14 +178,17 @@ def batch_normalization(
         gamma, beta = _ones("gamma", channels), _zeros("beta", channels)
         moving_mean = _zeros("moving_mean", channels, trainable=False)
         moving_variance = _ones("moving_variance", channels, trainable=False)
-        outputs, mean, variance = _cond(
-            is_training,
-            lambda: tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon)[:3],
-            lambda: tf.nn.fused_batch_norm(
-                inputs, gamma, beta, moving_mean, moving_variance, epsilon, is_training=False
-            )[:3],
-        )
-        if is_training is not False:
+        if replica and replica.synchronised:
+            outputs, mean, variance = _normalise_together(inputs, gamma, beta, epsilon, replica)
+        else:
+            outputs, mean, variance = _cond(
+                is_training,
+                lambda: tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon)[:3],
+                lambda: tf.nn.fused_batch_norm(
+                    inputs, gamma, beta, moving_mean, moving_variance, epsilon, is_training=False
+                )[:3],
+            )
+        if is_training is not False and (replica is None or replica.moves_averages):
             # In inference a momentum of 1 makes the update add nothing, should anyone run it.
             decay = 1.0 - _cond(
                 is_training, lambda: tf.constant(momentum), lambda: tf.constant(1.0)
@@ -196,6 +202,17 @@ def batch_normalization(
     return outputs
 
 
+def _normalise_together(
+    inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float, replica: Replica
+) -> tuple[Tensor, Tensor, Tensor]:
+    """fused_batch_norm in training, with the moments of all replicas' images: N of each, H, W."""
+    values = tf.cast(inputs, tf.float32)
+    mean, variance = replica.moments(values, [0, 1, 2])
+    outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1] * replica.count, tf.float32)
+    return tf.cast(outputs, inputs.dtype), mean, variance * (count / (count - 1))
+
+
 def batch_normal(
     inputs: Tensor,
     is_training: Tensor | bool,
@@ -203,6 +220,7 @@ def batch_normal(
     statistics: Literal["batch", "ema"] = "batch",
     decay: float = 0.9,
     epsilon: float = 1e-3,
+    replica: Replica | None = None,
     name: str,
 ) -> Tensor:
     """The original's hand-written normalisation of each channel over the batch.
@@ -217,6 +235,7 @@ def batch_normal(
       decay: weight of the old average, dimensionless, in (0, 1). The averages start at zero;
         with "ema" that bias is divided out (`zero_debias`; Kingma & Ba 2015, section 3).
       epsilon: added to the variance, in the square of the inputs' unit.
+      replica: which copy of the network in training this is, if there are others.
       name: scope of `scale` and `shift`, each [C], and of the averages.
 
     Returns:
@@ -230,8 +249,12 @@ def batch_normal(
         scale, shift = _ones("scale", channels), _zeros("shift", channels)
     # Out of the variable scope, which ExponentialMovingAverage would put in its names twice.
     with tf.name_scope(scope.original_name_scope):
-        batch_mean, batch_variance = tf.nn.moments(inputs, list(range(inputs.shape.rank - 1)))
-        if scope.reuse:
+        moments = replica.moments if replica else tf.nn.moments
+        batch_mean, batch_variance = moments(inputs, list(range(inputs.shape.rank - 1)))
+        if replica and not replica.moves_averages:
+            moving_mean, moving_variance = _recorded_averages(scope.name)
+            update = tf.no_op()
+        elif scope.reuse:
             moving_mean, moving_variance = _recorded_averages(scope.name)
             update = tf.group(
                 _move(moving_mean, batch_mean, decay, zero_debias=statistics == "ema"),

@@ -19,6 +19,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.resume import Start
 from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.together import ParallelSteps
 
 
 class Outcome(NamedTuple):
@@ -82,7 +83,7 @@ class Loop:
     run: runs.Run
     data: Dataset
     net: AlexNet
-    steps: Steps | fast.FastSteps
+    steps: Steps | fast.FastSteps | ParallelSteps
     session: Any
     saver: Any
     events: Events
@@ -101,9 +102,9 @@ class Loop:
         started = logged = time.perf_counter()
         with progress.bar(config.steps, quiet=self.out.quiet) as advance:
             while step < config.steps and not stopping:
-                most = min(self.steps.most, _until_next_event(config, step))
+                most = min(self.steps.most, until_next_event(config, step))
                 losses, accuracies = self.steps.take(most)
-                _check_finite(losses, step, self.run)
+                check_finite(losses, step, config, f"{self.run.folder} keeps what was logged")
                 step += len(losses)
                 loss, accuracy = float(losses[-1]), float(accuracies[-1])
                 if step % config.log_every == 0:
@@ -157,18 +158,28 @@ class Loop:
         return True
 
 
-def _check_finite(losses: Any, step: int, run: runs.Run) -> None:
-    """Ends a run whose loss, `losses` after `step`, is infinite or not a number."""
+def check_finite(losses: Any, step: int, config: TrainConfig, kept: str) -> None:
+    """Ends a run whose loss, `losses` after `step`, is infinite or not a number.
+
+    Args:
+      losses: of the steps after `step`, in nats.
+      step: before them.
+      config: the run's settings.
+      kept: what is left of the run, for the message.
+
+    Raises:
+      UserError: if one is.
+    """
     finite = np.isfinite(losses)
     if not finite.all():
         bad = int(np.argmin(finite))
         raise UserError(
             f"the loss is {losses[bad]} at step {step + 1 + bad}; lower --learning-rate "
-            f"{run.config.learning_rate} ({run.folder} keeps what was logged)"
+            f"{config.learning_rate} ({kept})"
         )
 
 
-def _until_next_event(config: TrainConfig, step: int) -> int:
+def until_next_event(config: TrainConfig, step: int) -> int:
     """How many steps there are until something else is due: a line, a test, a save, the end."""
     every = (config.log_every, config.test_every, config.checkpoint_every)
     return min(config.steps - step, *(cadence - step % cadence for cadence in every))

@@ -16,7 +16,8 @@ from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
 
 DATA = "data.json"
-MAY_DIFFER = ("run_dir", "data_dir", "steps")  # where things are, and how far to go
+# Where things are, how far to go, and on how many devices.
+MAY_DIFFER = ("run_dir", "data_dir", "steps", "devices", "worker_timeout")
 
 
 class Start(NamedTuple):
@@ -77,7 +78,10 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
         config,
         run_dir=given["run_dir"],
         steps=steps,
-        data_dir=given.get("data_dir", config.data_dir),
+        **{
+            name: given.get(name, getattr(config, name))
+            for name in ("data_dir", "devices", "worker_timeout")
+        },
     )
 
 
@@ -149,7 +153,7 @@ def cut_metrics(path: Path, step: int) -> None:
 
 def remember_data(run: runs.Run, data: Dataset) -> None:
     """Notes which images a run is trained on; `check_data` compares."""
-    runs.write_json(run.folder / DATA, _fingerprint(data))
+    runs.write_json(run.folder / DATA, fingerprint(data))
 
 
 def check_data(run: runs.Run, data: Dataset) -> None:
@@ -161,14 +165,15 @@ def check_data(run: runs.Run, data: Dataset) -> None:
     path = run.folder / DATA
     if not path.is_file():
         return
-    if runs.read_json(path) != _fingerprint(data):
+    if runs.read_json(path) != fingerprint(data):
         raise UserError(
             f"{run.folder} was trained on other images than those of this {data.name}; "
             "name their folder with --data-dir"
         )
 
 
-def _fingerprint(data: Dataset) -> dict[str, Any]:
+def fingerprint(data: Dataset) -> dict[str, Any]:
+    """Which images these are, in a few JSON-ready values."""
     return {
         "name": data.name,
         "train_images": len(data.train.labels),

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 
-def open_session(*, fast: bool = False) -> Any:
+def open_session(*, fast: bool = False, target: str = "", config: Any = None) -> Any:
     """Opens a session of the current default graph.
 
     Ops go to the first GPU where there is one, else to the CPU; an op without a GPU kernel goes
@@ -18,14 +18,27 @@ def open_session(*, fast: bool = False) -> Any:
 
     Args:
       fast: whether a GPU may use TF32.
+      target: of a server in this process; empty for none.
+      config: from `configuration`, if anything was added to it.
 
     Returns:
       The session.
     """
     tf.config.experimental.enable_tensor_float_32_execution(fast)
+    return tf.Session(target, config=config or configuration())
+
+
+def configuration(devices: int = 1) -> Any:
+    """The ConfigProto of a session; see open_session.
+
+    Args:
+      devices: which the CPU is taken for, where there is no GPU.
+    """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
-    return tf.Session(config=config)
+    if devices > 1:
+        config.device_count["CPU"] = devices
+    return config
 
 
 def describe(*, fast: bool, precision: str) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import dataset, evaluate, fast, gpu, machine, plots, runs
+from alexnet_tf1 import batches, dataset, evaluate, fast, gpu, machine, plots, runs, together
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.augment import Augmentation
-from alexnet_tf1.batches import Batches
 from alexnet_tf1.checkpoints import with_times
+from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
@@ -21,9 +20,12 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
+from alexnet_tf1.parallel import Team
+from alexnet_tf1.peers import Peers
 from alexnet_tf1.resume import Start, check_data, remember_data, start_of
-from alexnet_tf1.session import describe, open_session
+from alexnet_tf1.session import configuration, describe, open_session
 from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.together import ParallelSteps
 
 # What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
 _FILE_ERRORS = (
@@ -36,21 +38,31 @@ _FILE_ERRORS = (
 )
 
 
-def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    cluster: Cluster | None = None,
+) -> dict[str, Any]:
     """Trains the network and writes a run folder.
 
     Args:
       config: the settings; to resume, those that `resume.settings` gives.
       resume: whether to go on with the run in config.run_dir.
       quiet: prints the result only; warnings go to standard error then.
+      cluster: the workers to train with, of which this process is the chief; None for none.
 
     Returns:
       What result.json holds. When a signal stopped the run, `stopped_by` is its number and the
       final accuracies are None.
 
     Raises:
-      UserError: if the data or the run folder cannot be used, or the loss is not finite.
+      UserError: if the data or the run folder cannot be used, the loss is not finite, or another
+        worker is lost.
     """
+    team = Team(cluster, config.devices)
+    team.check(config)
     if resume:
         run = runs.open_run(str(config.run_dir))
         finished = run.result()
@@ -65,7 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False, quiet: bool = False) -> 
             ):
                 print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
                 return finished
-            return _train(runs.Run(run.folder, config), resume, Console(quiet=quiet))
+            return _train(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
             raise UserError(
@@ -89,7 +101,7 @@ def _reason(error: Exception) -> str:
     return (said or lines)[0]
 
 
-def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
+def _train(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any]:
     """`train`, once the folder is this process's."""
     config = run.config
     data = dataset.load(
@@ -103,36 +115,60 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
     start = Start()
     if resume:
         check_data(run, data)
-        start = start_of(run, announce=out.announce)
-    else:
-        remember_data(run, data)
-    runs.save_config(run)
+    with together.joined(team, config, data, out.say) as peers:
+        if resume:
+            start = start_of(run, announce=out.announce)
+        else:
+            remember_data(run, data)
+        runs.save_config(run)
+        return _train_graph(run, data, start, resume, team, peers, out)
+
+
+def _train_graph(
+    run: runs.Run,
+    data: Dataset,
+    start: Start,
+    resume: bool,
+    team: Team,
+    peers: Peers | None,
+    out: Console,
+) -> dict[str, Any]:
+    """`_train`, once every worker is there."""
+    config = run.config
     found_gpu = gpu.look()
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
-        net = evaluate.network(config, with_train_op=not config.fast)
-        loop = None
-        if config.fast:
+        net = evaluate.network(config, with_train_op=not config.fast and team.replicas == 1)
+        loop = parts = None
+        if team.replicas > 1:
+            parts = together.build(net, config, team)
+            net = parts.net
+        elif config.fast:
             loop = fast.build_loop(net, config)
             net = net._replace(train_op=loop.train_op)
         initialise = tf.global_variables_initializer()
         saver = tf.train.Saver(max_to_keep=config.keep, save_relative_paths=True)
         graph.finalize()
-        with open_session(fast=config.fast) as session, StopRequest() as stop:
+        with _session(config, peers) as session, StopRequest() as stop:
             session.run(initialise)
-            batches = batches_of(config, data)
+            walk = batches.of(config, data.train, team.part(config.batch_size))
             out.introduce(run, data, net, found_gpu)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)
                 saver.set_last_checkpoints_with_time(with_times(start.kept))
-                batches.skip(start.step, config.batch_size)
+                walk.skip(start.step, config.batch_size)
+            if peers and parts:
+                peers.watch(session)
+                together.share_start(session, parts, peers)
             if resume:
                 out.say(f"resumed after step {start.step:,}")
-            steps: Steps | fast.FastSteps = (
-                fast.FastSteps(session, loop, batches, config.batch_size)
-                if loop
-                else Steps(session, net, batches, config.batch_size)
-            )
+            steps: Steps | fast.FastSteps | ParallelSteps
+            if loop:
+                steps = fast.FastSteps(session, loop, walk, config.batch_size)
+            elif parts:
+                steps = ParallelSteps(session, parts, walk, config, stop, peers)
+            else:
+                steps = Steps(session, net, walk, config.batch_size)
             with Events(run.folder, graph) as events:
                 events.begin(config, start.step, run.metrics())
                 outcome = Loop(
@@ -143,9 +179,11 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
                     session=session,
                     saver=saver,
                     events=events,
-                    stop=stop,
+                    stop=steps.stop if isinstance(steps, ParallelSteps) else stop,
                     out=out,
                 ).train(start)
+            if isinstance(steps, ParallelSteps):
+                steps.leave()
             accuracies = None
             if outcome.stopped_by is None:
                 out.say("Testing every image in both modes ...")
@@ -153,21 +191,21 @@ def _train(run: runs.Run, resume: bool, out: Console) -> dict[str, Any]:
                     accuracies = _final_test(config, data, net, session, stop)
                 except Stopped:
                     outcome = outcome._replace(stopped_by=stop.received)
-    result = _result(run, data, outcome, start, accuracies)
-    result["gpu_note"] = found_gpu.note
+    result = {
+        **_result(run, data, outcome, start, accuracies),
+        "workers": team.workers,
+        "gpu_note": found_gpu.note,
+    }
     run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     out.conclude(run, result)
     return result
 
 
-def batches_of(config: TrainConfig, data: Dataset) -> Batches:
-    """The walk through the training images that a run's settings ask for."""
-    change = None
-    if config.flip or config.shift:
-        examples = len(data.train.labels)
-        change = Augmentation(config.seed, examples, flip=config.flip, shift=config.shift)
-    return Batches(data.train, config.seed, change)
+def _session(config: TrainConfig, peers: Peers | None) -> Any:
+    if peers:
+        return open_session(fast=config.fast, target=peers.target, config=peers.configuration())
+    return open_session(fast=config.fast, config=configuration(config.devices))
 
 
 def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:

@@ -1,0 +1,153 @@
+"""All-reduce and broadcast among the replicas that train together, by TensorFlow's collective ops.
+
+TensorFlow moves the bytes: between devices of a process through memory, between workers over gRPC
+(a ring), between GPUs by NCCL.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1.kernels import Tensor, custom_gradient
+
+_REPLICAS, _WORKERS = 1, 2  # group keys
+
+
+class Replica:
+    """One copy of the network among those that train together, all on the same weights.
+
+    Every replica builds the same collectives in the same order, so that the n-th of one meets the
+    n-th of the others.
+
+    Attributes:
+      count: of the replicas.
+      synchronised: whether normalisations use the moments of all replicas' images.
+      moves_averages: whether this one updates the moving averages; one does for each process.
+    """
+
+    def __init__(
+        self, count: int, *, synchronised: bool, moves_averages: bool, gpu: bool = False
+    ) -> None:
+        self.count = count
+        self.synchronised = synchronised
+        self.moves_averages = moves_averages
+        self._hint = "nccl" if gpu else "auto"
+        self._instances = itertools.count(1_000)  # below are those of `from_chief`
+
+    def average(self, value: Tensor) -> Tensor:
+        """The mean over the replicas, on each of them; no gradient flows through it.
+
+        Args:
+          value: float32 or float64, of one shape on every replica.
+
+        Returns:
+          The shape and type of value.
+        """
+        reduced = tf.raw_ops.CollectiveReduceV2(
+            input=value,
+            group_size=self.count,
+            group_key=_REPLICAS,
+            instance_key=next(self._instances),
+            ordering_token=[],
+            merge_op="Add",
+            final_op="Div",
+            communication_hint=self._hint,
+        )
+        reduced.set_shape(value.shape)
+        return reduced
+
+    def mean(self, value: Tensor) -> Tensor:
+        """`average` with its gradient.
+
+        What is minimised is the mean of the replicas' losses. Each of them has its part of
+        d(loss)/d(mean), and their mean is what one replica with all images would have.
+        """
+
+        @custom_gradient
+        def averaged(value: Tensor) -> Any:
+            return self.average(value), self.average
+
+        return averaged(value)
+
+    def moments(self, inputs: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Mean and variance, as `tf.nn.moments`, over the images of all replicas if synchronised.
+
+        Means and mean squares are averaged in one all-reduce. The variance is their difference,
+        which in float32 would lose digits where the mean is large; in float64 it does not.
+
+        Args:
+          inputs: float32 [N, ..., C], N the same on each replica.
+          axes: all but the last.
+
+        Returns:
+          float32 [C], twice.
+        """
+        own_mean, own_variance = tf.nn.moments(inputs, axes)
+        if not self.synchronised:
+            return own_mean, own_variance
+        mean, variance = tf.cast(own_mean, tf.float64), tf.cast(own_variance, tf.float64)
+        both = self.mean(tf.stack([mean, variance + tf.square(mean)]))
+        mean, square = tf.unstack(both)
+        return tf.cast(mean, tf.float32), tf.cast(square - tf.square(mean), tf.float32)
+
+
+def average_fused(
+    replica: Replica, tensors: Sequence[Tensor], more: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """Averages many tensors over the replicas in one all-reduce.
+
+    Args:
+      replica: this one.
+      tensors: float32, shapes known.
+      more: float32 [M].
+
+    Returns:
+      The averages of tensors, and of more.
+    """
+    flat = tf.concat([*(tf.reshape(tensor, [-1]) for tensor in tensors), more], 0)
+    sizes = [tensor.shape.num_elements() for tensor in tensors]
+    *parts, rest = tf.split(replica.average(flat), [*sizes, more.shape.num_elements()])
+    return [tf.reshape(p, t.shape) for p, t in zip(parts, tensors, strict=True)], rest
+
+
+def from_chief(
+    values: Sequence[Tensor], workers: int, *, is_chief: bool, first_key: int
+) -> list[Tensor]:
+    """Broadcasts the chief's tensors to every worker.
+
+    Args:
+      values: whose shapes and types are the same everywhere; the chief's are sent.
+      workers: how many there are.
+      is_chief: whether this one sends.
+      first_key: of the collectives' instances; theirs alone.
+
+    Returns:
+      The chief's tensors.
+    """
+    found = []
+    for key, value in enumerate(values, first_key):
+        group = {"group_size": workers, "group_key": _WORKERS, "instance_key": key}
+        if is_chief:
+            found.append(tf.raw_ops.CollectiveBcastSendV2(input=value, **group))
+        else:
+            found.append(
+                tf.raw_ops.CollectiveBcastRecvV2(T=value.dtype, shape=tf.shape(value), **group)
+            )
+    return found
+
+
+def barrier(workers: int, key: int) -> Tensor:
+    """An op that ends when every worker runs it; float32 []."""
+    return tf.raw_ops.CollectiveReduceV2(
+        input=tf.constant(0.0),
+        group_size=workers,
+        group_key=_WORKERS,
+        instance_key=key,
+        ordering_token=[],
+        merge_op="Add",
+        final_op="Id",
+    )

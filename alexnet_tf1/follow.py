@@ -1,0 +1,88 @@
+"""What a worker does that is not the chief: it trains, and writes nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import batches, dataset, evaluate, resume, together
+from alexnet_tf1.cluster import Cluster
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.loop import check_finite, until_next_event
+from alexnet_tf1.parallel import Team
+from alexnet_tf1.peers import Peers
+from alexnet_tf1.session import open_session
+from alexnet_tf1.signals import StopRequest
+
+
+def follow(cluster: Cluster, wanted: Mapping[str, Any]) -> int | None:
+    """Trains with the chief, from where it starts to where it ends.
+
+    Args:
+      cluster: of which this process is not the chief.
+      wanted: settings that this worker was started with, by field name; the chief's fill in.
+
+    Returns:
+      The signal that stopped the run, or None.
+
+    Raises:
+      UserError: if the data cannot be used, the settings differ from the chief's, a worker is
+        lost, or the loss is not finite.
+    """
+    devices = wanted.get("devices", TrainConfig.devices)
+    patience_s = wanted.get("worker_timeout", TrainConfig.worker_timeout)
+    wanted = {**wanted, "devices": devices}
+    with Peers(cluster, devices, patience_s) as peers:
+        print(f"{cluster.name(cluster.task)} waits for the others", flush=True)
+        peers.wait()
+        told = together.tell(cluster, peers, None)
+        config = TrainConfig.from_json(told["config"], cluster.name(0))
+        together.check_wanted(cluster, config, wanted)
+        Team(cluster, devices).check(config)
+        data = dataset.load(
+            config.dataset,
+            Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
+            announce=print,
+            progress=sys.stderr.isatty(),
+        )
+        if resume.fingerprint(data) != told["data"]:
+            raise UserError(
+                f"{cluster.name(cluster.task)} has other images than {cluster.name(0)}; "
+                "name the folder of the same with --data-dir"
+            )
+        return _train(config, Team(cluster, config.devices), data, peers)
+
+
+def _train(config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers) -> int | None:
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(config.seed)
+        net = evaluate.network(config, with_train_op=False)
+        parts = together.build(net, config, team)
+        initialise = tf.global_variables_initializer()
+        graph.finalize()
+        with (
+            open_session(
+                fast=config.fast, target=peers.target, config=peers.configuration()
+            ) as session,
+            StopRequest() as asked,
+        ):
+            session.run(initialise)
+            peers.watch(session)
+            together.share_start(session, parts, peers)
+            step = int(session.run(parts.net.global_step))
+            walk = batches.of(config, data.train, team.part(config.batch_size))
+            walk.skip(step, config.batch_size)
+            steps = together.ParallelSteps(session, parts, walk, config, asked, peers)
+            print(f"trains with {team.workers} workers from step {step:,}", flush=True)
+            while step < config.steps and steps.stop.received is None:
+                losses, _ = steps.take(min(steps.most, until_next_event(config, step)))
+                check_finite(losses, step, config, "the chief keeps what was logged")
+                step += len(losses)
+            steps.leave()
+            print(f"done after step {step:,}", flush=True)
+            return steps.stop.received

@@ -1,0 +1,172 @@
+"""One step on several replicas: each trains on its part of the batch, all take the same step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import cluster, machine
+from alexnet_tf1.alexnet import AlexNet, inference, minimize
+from alexnet_tf1.cluster import Cluster
+from alexnet_tf1.collectives import Replica, average_fused
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.evaluate import kernels_of
+from alexnet_tf1.kernels import Tensor, custom_gradient
+from alexnet_tf1.optimizer import Optimization
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """Who trains a run together: devices of workers; a replica of the network on each.
+
+    Attributes:
+      cluster: the workers; None for this process alone.
+      devices: of each worker.
+    """
+
+    cluster: Cluster | None = None
+    devices: int = 1
+
+    @property
+    def task(self) -> int:
+        """This worker's place; 0 writes the run folder."""
+        return self.cluster.task if self.cluster else 0
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self.cluster.addresses) if self.cluster else 1
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network train."""
+        return self.workers * self.devices
+
+    def part(self, batch_size: int) -> slice:
+        """The rows of a global batch that this worker trains on.
+
+        Raises:
+          UserError: if the batch does not split evenly.
+        """
+        mine = range(self.task * self.devices, (self.task + 1) * self.devices)
+        return cluster.part(batch_size, self.replicas, mine)
+
+    def check(self, config: TrainConfig) -> None:
+        """Makes sure that these settings can be trained with by all of them.
+
+        Raises:
+          UserError: if a batch does not split evenly, or there are GPUs, but not so many.
+        """
+        self.part(config.batch_size)
+        gpus = machine.gpus()
+        if gpus and self.devices > gpus:
+            raise UserError(
+                f"--devices {self.devices}: this machine has {gpus}; use at most {gpus}"
+            )
+
+
+class Step(NamedTuple):
+    """What trains a global batch.
+
+    Attributes:
+      loss: float32 [], the mean over the global batch, in nats.
+      accuracy: float64 [], of the global batch.
+      notes: float32 [M], the mean of what every worker noted.
+      train_op: the op that trains one step.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    notes: Tensor
+    train_op: Tensor
+
+
+def build_step(
+    net: AlexNet, images: Tensor, labels: Tensor, notes: Tensor, config: TrainConfig, team: Team
+) -> Step:
+    """Builds the training step over the variables of a network in the current graph.
+
+    Each device has the network once more, on the same variables, always in training. The loss,
+    hits and notes travel with the gradients, in one all-reduce.
+
+    Args:
+      net: built for the same settings without a train_op; it serves for testing.
+      images: float32 [N, 3072], this worker's part of the global batch.
+      labels: int64 [N].
+      notes: float32 [M], what this worker has to say.
+      config: the settings.
+      team: who trains.
+
+    Returns:
+      The step.
+    """
+    each = config.batch_size // team.replicas
+    variables = tf.trainable_variables()
+    # The test network's updates are not training's.
+    tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
+    averaged, totals = [], []
+    for device in range(team.devices):
+        rows = slice(device * each, (device + 1) * each)
+        replica = Replica(
+            team.replicas,
+            synchronised=not config.local_batch_norm,
+            moves_averages=device == 0,
+            gpu=machine.has_gpu(),
+        )
+        with _on(device, team), tf.name_scope(f"replica_{device}"):
+            loss, hits = _losses(images[rows], labels[rows], config, replica)
+            gradients = tf.gradients(loss, variables)
+            more = tf.concat([[loss, hits], notes], 0)
+            mean_gradients, mean_more = average_fused(replica, gradients, more)
+            averaged.append(mean_gradients)
+            totals.append(mean_more)
+    # Every device's collective must run, though the first one's results are all that is used.
+    with tf.control_dependencies(totals[1:]):
+        loss, hits, *noted = tf.unstack(tf.identity(totals[0]))
+    loss = _with_gradients(loss, variables, averaged[0])
+    return Step(
+        loss=loss,
+        accuracy=tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size,
+        notes=tf.stack(noted),
+        train_op=minimize(
+            loss,
+            net.global_step,
+            config.update_ops,
+            config.learning_rate,
+            Optimization.of(config),
+        ),
+    )
+
+
+def _on(device: int, team: Team) -> Any:
+    """Where a replica is built; variables are with the first."""
+    if team.devices == 1:
+        return tf.device(None)
+    return tf.device(f"/device:{'GPU' if machine.has_gpu() else 'CPU'}:{device}")
+
+
+def _losses(
+    images: Tensor, labels: Tensor, config: TrainConfig, replica: Replica
+) -> tuple[Tensor, Tensor]:
+    """A replica's mean loss in nats, and how many images it classified as labelled; float32."""
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        logits = inference(images, True, config.fc_batch_norm, kernels_of(config), replica)
+    loss = Optimization.of(config).loss(labels, logits)
+    hits = tf.equal(tf.argmax(logits, 1), labels)
+    return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
+
+
+def _with_gradients(loss: Tensor, variables: Sequence[Tensor], gradients: list[Tensor]) -> Tensor:
+    """The loss as a function of the variables whose gradients are known: any optimiser takes it."""
+
+    @custom_gradient
+    def known(loss: Tensor, *values: Tensor) -> Any:
+        # What comes back to the loss itself would be 1: nothing between it and an optimiser scales
+        # it.
+        return tf.identity(loss), lambda _: (None, *gradients)
+
+    return known(tf.stop_gradient(loss), *(tf.convert_to_tensor(v) for v in variables))
