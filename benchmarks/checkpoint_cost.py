@@ -60,7 +60,7 @@ def main() -> None:
             "find and check the newest checkpoint": newest,
             "restore it": lambda: saver.restore(session, newest()),
             "go to the place in the order, step 10,000": lambda: batches.skip(10_000, 20),
-            "compare the images with the run's": lambda: resume._fingerprint(data),
+            "compare the images with the run's": lambda: resume.fingerprint(data),
         }
         print("| part | ms |\n|---|---|")
         for part, run in parts.items():

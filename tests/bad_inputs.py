@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from bad_options import CHECKPOINT, META, OPERAND, OPTIONS
 from mistakes import (
     Case,
     both,
@@ -23,93 +24,11 @@ from mistakes import (
 )  # fmt: skip
 
 NOISE = np.random.RandomState(5).bytes(4096)
-CHECKPOINT = "run/checkpoints/model.ckpt-2"
-META, INDEX = f"{CHECKPOINT}.meta", f"{CHECKPOINT}.index"
+INDEX = f"{CHECKPOINT}.index"
 SHARD = f"{CHECKPOINT}.data-00000-of-00001"
 STATE = "run/checkpoints/checkpoint"
 DEEP = "[" * 100_000
 ON_RUNS = ("evaluate", "diagnose", "recalibrate")
-
-# ---- options whose value is no value ---------------------------------------------------------
-
-NO_COUNT = ["", " ", "x", "0", "-1", "1.5", "1e3", "nan", "²", "9" * 5_000]
-NO_NAME = ["", "  "]
-TRAIN = {
-    **dict.fromkeys(
-        ("--steps", "--batch-size", "--log-every", "--test-every", "--test-batches"), NO_COUNT
-    ),
-    **dict.fromkeys(("--checkpoint-every", "--keep"), NO_COUNT),
-    "--learning-rate": [
-        "",
-        "x",
-        "0",
-        "-0.0",
-        "-1",
-        "nan",
-        "inf",
-        "-inf",
-        "1e-400",
-        "1e39",
-        "1e400",
-    ],
-    "--seed": ["", "x", "-1", "2147483648", "1.5", "nan"],
-    "--dataset": ["", "mnist", "CIFAR10", "auto,synthetic"],
-    "--update-ops": ["", "on", "Control"],
-    "--fc-batch-norm": ["", "moving"],
-    "--precision": ["", "float16", "bf16"],
-    "--recipe": ["", "Quick", "quickest"],
-    "--optimizer": ["", "sgd"],
-    "--schedule": ["", "cosine"],
-    "--muon-rate": ["", "x", "0", "-1", "nan", "inf", "1e39"],
-    "--warmup": ["", "x", "-0.1", "1", "nan"],
-    "--label-smoothing": ["", "x", "-0.1", "1", "nan"],
-    "--weight-decay": ["", "x", "-1", "nan", "inf", "1e39"],
-    "--shift": ["", "x", "-1", "17", "1.5"],
-    "--data-dir": NO_NAME,
-    "--run-dir": NO_NAME,
-    **{key: ["yes"] for key in ("--fast", "--no-fast", "--flip", "--no-flip")},
-    "--resume": ["yes"],
-    "--quiet": ["yes"],
-    "--no-such-option": ["1"],
-}
-ON_RUN = {"--checkpoint": NO_NAME, "--data-dir": NO_NAME, "--no-such-option": ["1"]}
-OPTIONS = {
-    "train": TRAIN,
-    "evaluate": {
-        **ON_RUN,
-        "--batch-size": NO_COUNT,
-        "--fc-batch-norm": ["", "moving"],
-        "--pictures": ["yes"],
-        "--flip": ["yes"],
-        "--json": ["yes"],
-    },
-    "compare": {"--out": [*NO_NAME, "run/config.json", "o" * 300], "--json": ["yes"]},
-    "diagnose": {
-        **ON_RUN,
-        "--images": NO_COUNT,
-        "--fail-gap": ["", "x", "nan", "inf", "-inf", "1,5"],
-        "--json": ["yes"],
-    },
-    "recalibrate": {**ON_RUN, "--images": NO_COUNT},
-    "audit": {
-        **dict.fromkeys(("--train-op", "--logits", "--is-training"), NO_NAME),
-        "--json": ["yes"],
-        "--images": ["2"],
-    },
-    "doctor": {"--json": ["yes"], "--checkpoint": ["2"]},
-    "predict": {"--checkpoint": NO_NAME, "--top": [*NO_COUNT, "11"], "--json": ["yes"]},
-    "export": {
-        "--checkpoint": NO_NAME,
-        "--fc-batch-norm": ["", "moving", "batch"],
-        "--tflite": ["yes"],
-        "--json": ["yes"],
-    },
-    "env": {"--json": ["yes"], "--images": ["2"]},
-}
-OPERAND = {
-    **{"train": (), "env": (), "audit": (META,), "doctor": (CHECKPOINT,)},
-    **{"predict": ("run", "x.png"), "export": ("run", "out")},
-}
 
 
 def options() -> list[Case]:
@@ -127,6 +46,7 @@ USAGE = [
     Case(("a\nb\x1b[2J",), (r"a\nb", "--help")),
     Case(("train", "stray"), ("stray", "--help")),
     Case(("train", "--steps"), ("--steps",)),
+    Case(("launch", "--workers=65", "--", "train"), ("--workers 65",)),
     *[Case((c,), ("required", "--help")) for c in (*ON_RUNS, "audit", "doctor")],
     *[Case((c, "run", "stray"), ("stray",)) for c in (*ON_RUNS, "audit", "doctor")],
     *[Case((c, ""), ("nothing is given",)) for c in (*ON_RUNS, "audit", "doctor")],

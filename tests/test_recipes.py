@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, dataset, evaluate, fast
+from alexnet_tf1 import batches, cli, evaluate, fast
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.batches import SCALED, Batches
@@ -14,7 +14,6 @@ from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import RECIPES, TrainConfig
 from alexnet_tf1.dataset import Split
 from alexnet_tf1.optimizer import Muon, Optimization, orthogonalised
-from alexnet_tf1.train import batches_of
 
 BETTER = ("quick", "best")
 
@@ -54,7 +53,7 @@ def test_options_of_the_command_line_go_before_the_recipe():
     line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
     given = vars(cli._parser().parse_args(line))
     config = TrainConfig.from_options(
-        {name: value for name, value in given.items() if name not in ("command", "resume")}
+        {name: value for name, value in given.items() if name not in ("command", "resume", "quiet")}
     )
     assert (config.flip, config.fast, config.precision) == (False, False, "float32")
     assert config.optimizer == "muon"
@@ -224,8 +223,7 @@ def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_ed
 def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
     config = TrainConfig(flip=True, shift=3, seed=4)
     split = Split(images, np.arange(7))
-    data = dataset.Dataset("synthetic", False, split, split, ())
-    whole, resumed = batches_of(config, data), batches_of(config, data)
+    whole, resumed = batches.of(config, split), batches.of(config, split)
     for _ in range(taken):
         whole.next_pixels(3)
     resumed.skip(taken, 3)
@@ -249,6 +247,5 @@ def test_labels_stay_with_their_images_and_the_set_is_left_alone(images):
 
 def test_no_augmentation_is_the_original_s_batch(images):
     split = Split(images, np.arange(7))
-    data = dataset.Dataset("synthetic", False, split, split, ())
-    pixels, labels = batches_of(TrainConfig(), data).next_batch(7)
+    pixels, labels = batches.of(TrainConfig(), split).next_batch(7)
     np.testing.assert_array_equal(pixels, SCALED[images[labels]])
