@@ -34,7 +34,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
         import_tensorflow()
         from alexnet_tf1.follow import follow
 
-        signal = follow(cluster, given if resume else dataclasses.asdict(wanted))
+        signal = follow(cluster, given if resume else dataclasses.asdict(wanted), quiet=quiet)
         return DONE if signal is None else 128 + signal
     config = settings(given) if resume else TrainConfig.from_options(given)
     import_tensorflow()

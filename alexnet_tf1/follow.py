@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import batches, dataset, evaluate, resume, together
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.console import Console
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.loop import check_finite, until_next_event
 from alexnet_tf1.parallel import Team
@@ -20,12 +21,13 @@ from alexnet_tf1.session import open_session
 from alexnet_tf1.signals import StopRequest
 
 
-def follow(cluster: Cluster, wanted: Mapping[str, Any]) -> int | None:
+def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) -> int | None:
     """Trains with the chief, from where it starts to where it ends.
 
     Args:
       cluster: of which this process is not the chief.
       wanted: settings that this worker was started with, by field name; the chief's fill in.
+      quiet: prints warnings only.
 
     Returns:
       The signal that stopped the run, or None.
@@ -38,7 +40,8 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any]) -> int | None:
     patience_s = wanted.get("worker_timeout", TrainConfig.worker_timeout)
     wanted = {**wanted, "devices": devices}
     with Peers(cluster, devices, patience_s) as peers:
-        print(f"{cluster.name(cluster.task)} waits for the others", flush=True)
+        out = Console(quiet=quiet)
+        out.say(f"{cluster.name(cluster.task)} waits for the others")
         peers.wait()
         told = together.tell(cluster, peers, None)
         config = TrainConfig.from_json(told["config"], cluster.name(0))
@@ -47,18 +50,20 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any]) -> int | None:
         data = dataset.load(
             config.dataset,
             Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
-            announce=print,
-            progress=sys.stderr.isatty(),
+            announce=out.announce,
+            progress=sys.stderr.isatty() and not quiet,
         )
         if resume.fingerprint(data) != told["data"]:
             raise UserError(
                 f"{cluster.name(cluster.task)} has other images than {cluster.name(0)}; "
                 "name the folder of the same with --data-dir"
             )
-        return _train(config, Team(cluster, config.devices), data, peers)
+        return _train(config, Team(cluster, config.devices), data, peers, out)
 
 
-def _train(config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers) -> int | None:
+def _train(
+    config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers, out: Console
+) -> int | None:
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
         net = evaluate.network(config, with_train_op=False)
@@ -78,11 +83,11 @@ def _train(config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers)
             walk = batches.of(config, data.train, team.part(config.batch_size))
             walk.skip(step, config.batch_size)
             steps = together.ParallelSteps(session, parts, walk, config, asked, peers)
-            print(f"trains with {team.workers} workers from step {step:,}", flush=True)
+            out.say(f"trains with {team.workers} workers from step {step:,}")
             while step < config.steps and steps.stop.received is None:
                 losses, _ = steps.take(min(steps.most, until_next_event(config, step)))
                 check_finite(losses, step, config, "the chief keeps what was logged")
                 step += len(losses)
             steps.leave()
-            print(f"done after step {step:,}", flush=True)
+            out.say(f"done after step {step:,}")
             return steps.stop.received

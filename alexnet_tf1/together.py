@@ -7,7 +7,7 @@ import dataclasses
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from alexnet_tf1.batches import Batches
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.collectives import barrier, from_chief
 from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.console import Console
 from alexnet_tf1.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Tensor
@@ -28,7 +29,7 @@ from alexnet_tf1.signals import StopRequest
 
 # Which runs of the workers' sessions meet: TensorFlow numbers their steps alike for each key.
 _AGREE, _START, _STEP, _LEAVE = range(1, 5)
-_TEXT_KEY, _BARRIER_KEY, _FIRST_VARIABLE_KEY = 1, 2, 10  # of collectives' instances
+_TEXT_KEY, _READY_KEY, _BARRIER_KEY, _FIRST_VARIABLE_KEY = 1, 2, 3, 10  # of collectives' instances
 _MOST_TEXT = 16_384
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # What each worker may have its own of.
@@ -79,7 +80,9 @@ def build(net: AlexNet, config: TrainConfig, team: Team) -> Together:
     images, labels, losses, accuracies, noted, train_op = ends
     start = leave = None
     if team.cluster:
-        start = tf.group(*_start(team), name="start")
+        # A sender waits for ever for a receiver that is gone; in a ring everybody asks somebody.
+        with tf.control_dependencies([barrier(team.workers, _READY_KEY)]):
+            start = tf.group(*_start(team), name="start")
         leave = barrier(team.workers, _BARRIER_KEY)
     return Together(
         net=net._replace(train_op=train_op),
@@ -227,16 +230,14 @@ class ParallelSteps:
 
 
 @contextlib.contextmanager
-def joined(
-    team: Team, config: TrainConfig, data: Dataset, say: Callable[[str], None]
-) -> Iterator[Peers | None]:
+def joined(team: Team, config: TrainConfig, data: Dataset, out: Console) -> Iterator[Peers | None]:
     """The other workers, while a chief trains with them.
 
     Args:
       team: who trains; without a cluster there are no others.
       config: the settings that all train with.
       data: the images.
-      say: takes the line that it waits.
+      out: where to say whom it waits for.
 
     Yields:
       The others, all there and told; None without a cluster.
@@ -248,7 +249,7 @@ def joined(
         yield None
         return
     with Peers(team.cluster, team.devices, config.worker_timeout) as peers:
-        say(f"{team.cluster.name(0)}, the chief, waits for the others")
+        out.say(f"{team.cluster.name(0)} writes the run and waits for the others")
         peers.wait()
         settings = {**dataclasses.asdict(config), "run_dir": None, "data_dir": None}
         tell(team.cluster, peers, {"config": settings, "data": fingerprint(data)})

@@ -115,7 +115,7 @@ def _train(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, A
     start = Start()
     if resume:
         check_data(run, data)
-    with together.joined(team, config, data, out.say) as peers:
+    with together.joined(team, config, data, out) as peers:
         if resume:
             start = start_of(run, announce=out.announce)
         else:

@@ -54,7 +54,8 @@ def run(name: str, seed: int, typed: list[str], data_dir: str, out: Path) -> dic
         started = time.perf_counter()
         command = [sys.executable, "-m", "alexnet_tf1", "train", "--dataset", "cifar10"]
         command += ["--data-dir", data_dir, "--seed", str(seed), "--run-dir", str(folder)]
-        subprocess.run([*command, *typed], check=True, stdout=subprocess.DEVNULL)
+        with (out / f"{name}-{seed}.log").open("w") as log:
+            subprocess.run([*command, *typed], check=True, stdout=log)
         process_s = time.perf_counter() - started
         timed.write_text(json.dumps({"process_s": process_s}))
     result = json.loads((folder / "result.json").read_text())

@@ -232,6 +232,17 @@ def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_workers_share_out_the_same_changed_images(images):
+    config, split = TrainConfig(flip=True, shift=3), Split(images, np.arange(7))
+    whole = batches.of(config, split)
+    parts = [batches.of(config, split, part) for part in (slice(0, 3), slice(3, 6))]
+    for _ in range(4):
+        pixels, labels = whole.next_pixels(6)
+        shared = [part.next_pixels(6) for part in parts]
+        np.testing.assert_array_equal(np.concatenate([s[0] for s in shared]), pixels)
+        np.testing.assert_array_equal(np.concatenate([s[1] for s in shared]), labels)
+
+
 def test_labels_stay_with_their_images_and_the_set_is_left_alone(images):
     split = Split(images.copy(), np.arange(7))
     changed = Batches(split, 1, Augmentation(1, 7, flip=True, shift=2))
