@@ -173,8 +173,9 @@ class Peers:
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self._others, time.monotonic())
-        while not self._done.wait(CHECK_EVERY_S):
-            silent = self._silent(self._others, min(CHECK_EVERY_S, self._silent_s))
+        every = min(CHECK_EVERY_S, self._silent_s / 2)
+        while not self._done.wait(every):
+            silent = self._silent(self._others, every)
             now = time.monotonic()
             heard.update({task: now for task in self._others if task not in silent})
             self._lost = [task for task, at in heard.items() if now - at > self._silent_s]
