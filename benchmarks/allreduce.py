@@ -3,7 +3,8 @@
     python benchmarks/allreduce.py [--data-dir DIR]     # tables and allreduce.json
 
 Exactness: 1, 2 and 4 workers from the same seed on the same batches, compared by their losses and
-checkpoints; and 2 workers that each normalise by their own half, for scale.
+checkpoints. For scale: 1 worker with --fast, whose ops round differently, and 2 workers that each
+normalise by their own half.
 All-reduce: the fused vector of a step and the largest of a normalisation, alone, over gRPC on
 loopback, 2 and 4 workers.
 Overhead: one worker with 2 threads against two with 1 each, taking turns.
@@ -34,6 +35,7 @@ VARIANTS: dict[str, tuple[int, list[str]]] = {
     "2 workers": (2, []),
     "4 workers": (4, []),
     "1 worker, --devices 2": (1, ["--devices", "2"]),
+    "1 worker, --fast": (1, ["--fast"]),
     "2 workers, --local-batch-norm": (2, ["--local-batch-norm"]),
 }
 
@@ -76,8 +78,10 @@ def records(folder: Path, key: str) -> list[float]:
     return [record[key] for record in map(json.loads, lines) if key in record]
 
 
-def exactness(place: Path, data: list[str], steps: int) -> list[dict[str, Any]]:
-    """Largest differences from one worker."""
+def exactness(
+    place: Path, data: list[str], steps: int, variants: list[str]
+) -> list[dict[str, Any]]:
+    """Largest differences of these variants from one worker."""
     # At the original's rate two runs part within steps, whatever differs (docs/performance.md).
     every = [
         "--learning-rate",
@@ -91,7 +95,8 @@ def exactness(place: Path, data: list[str], steps: int) -> list[dict[str, Any]]:
     ]
     found: dict[str, tuple[Any, dict[str, Any]]] = {}
     rows = []
-    for name, (workers, more) in VARIANTS.items():
+    for name in dict.fromkeys(["1 worker", *variants]):
+        workers, more = VARIANTS[name]
         folder = place / name.replace(" ", "_")
         train(workers, 1, folder, [*data, *every, *more, "--steps", str(steps)])
         saved = Checkpoint(str(folder / f"checkpoints/model.ckpt-{steps}"))
@@ -197,6 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", choices=("exactness", "all-reduce", "overhead"))
+    parser.add_argument("--variant", choices=VARIANTS, nargs="*", default=list(VARIANTS))
     parser.add_argument("--json", type=Path, default=Path("allreduce.json"))
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -211,7 +217,7 @@ def main() -> None:
     found = {}
     with tempfile.TemporaryDirectory() as place:
         parts = {
-            "exactness": lambda: exactness(Path(place), data, options.steps),
+            "exactness": lambda: exactness(Path(place), data, options.steps, options.variant),
             "all-reduce": all_reduce,
             "overhead": lambda: overhead(Path(place), data, options.rounds, 40),
         }
