@@ -253,6 +253,8 @@ LOADERS = {"json", "plain_pickle", "dataset"}  # whose load and loads only parse
 LOADERS |= {"self", "variable"}  # a variable's load takes an array
 KNOWN = {  # by file: what is loaded there is not what a file holds
     "__init__.py": ["importlib.import_module"],  # of the package's own names
+    "gpu.py": ["subprocess"],  # asks nvidia-smi
+    "launch.py": ["subprocess"],  # starts this program
     "export.py": ["?.import_meta_graph", "?.load"],  # the graph that it has just built
     "pictures.py": ["image.load"],  # Pillow decodes, within the bounds tested there
 }
