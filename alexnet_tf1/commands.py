@@ -161,7 +161,8 @@ def import_tensorflow() -> None:
     """Imports TensorFlow with its start-up chatter kept off the console.
 
     TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
-    write while they are loaded, so those go to a file. If the import fails, they are shown.
+    write while they are loaded, so those go to a file. If the import fails, they are shown. Its
+    Python warns of its own calls that are deprecated, which whoever trains can do nothing about.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -169,7 +170,9 @@ def import_tensorflow() -> None:
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            import tensorflow
+
+            tensorflow.get_logger().setLevel("ERROR")
         except BaseException:
             chatter.seek(0)
             os.write(console, chatter.read())

@@ -91,6 +91,7 @@ def _before(run: runs.Run, data: Dataset, net: AlexNet) -> list[tuple[str, str]]
         ("parameters", f"{parameters:,} trainable in {len(variables)} variables"),
         ("run folder", str(run.folder)),
         ("training", _training(config, len(data.train.labels))),
+        *_recipe(config),
         ("arithmetic", _arithmetic(config)),
         (
             "versions",
@@ -107,6 +108,20 @@ def _training(config: TrainConfig, images: int) -> str:
         f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
         f"learning rate {config.learning_rate:g}, seed {config.seed}"
     )
+
+
+def _recipe(config: TrainConfig) -> list[tuple[str, str]]:
+    """What is not as the original trains, in a row; none for the original."""
+    given = {
+        f"Muon at {config.muon_rate:g} for conv2 to conv5": config.optimizer == "muon",
+        f"{config.schedule} rate": config.schedule != "constant",
+        "mirrored images": config.flip,
+        f"images moved by up to {config.shift} pixels": config.shift > 0,
+        f"labels smoothed by {config.label_smoothing:g}": config.label_smoothing > 0,
+        f"weight decay {config.weight_decay:g}": config.weight_decay > 0,
+    }
+    parts = [text for text, counts in given.items() if counts]
+    return [("recipe", f"{config.recipe}: {', '.join(parts)}")] if parts else []
 
 
 def _arithmetic(config: TrainConfig) -> str:

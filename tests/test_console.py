@@ -13,6 +13,7 @@ import test_env
 from cifar10_files import write_folder
 
 from alexnet_tf1 import cifar10, cli, console, dataset, gpu, progress, synthetic
+from alexnet_tf1.config import TrainConfig
 
 IDLE = gpu.explain(test_env.RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
 SHORT = ["--batch-size=4", "--log-every=1", "--test-every=2", "--checkpoint-every=2"]
@@ -106,6 +107,18 @@ def test_a_loud_run_sums_up_before_and_after(runs):
     assert "not the published files" in before[0]
     assert "2 steps of 4 images, 0.08 epochs" in before[4]
     assert [line for line in before + after if str(folder) in line] == [before[3], after[-1]]
+
+
+def test_a_recipe_says_what_is_not_the_original_s():
+    assert console._recipe(TrainConfig()) == []
+    ((label, text),) = console._recipe(TrainConfig.from_options({"recipe": "best"}))
+    assert (label, text) == (
+        "recipe",
+        "best: Muon at 0.03 for conv2 to conv5, one-cycle rate, mirrored images, "
+        "images moved by up to 2 pixels, labels smoothed by 0.1",
+    )
+    ((_, text),) = console._recipe(TrainConfig(weight_decay=0.5))
+    assert text == "original: weight decay 0.5"
 
 
 def on_a_terminal(show, monkeypatch, **environment):

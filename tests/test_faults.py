@@ -20,8 +20,11 @@ OPTIONS = [
 KILLS = int(os.environ.get("FAULT_KILLS", "8"))
 
 
+RECIPE = ("--recipe", "quick", "--shift", "2")  # and with it --fast
+
+
 @pytest.mark.parametrize(
-    ("loop", "kills"), [((), KILLS), (("--fast",), KILLS // 3)], ids=["default", "fast"]
+    ("loop", "kills"), [((), KILLS), (RECIPE, KILLS // 4)], ids=["default", "recipe"]
 )
 def test_kills_leave_no_trace(loop, kills, tmp_path):
     whole, run, output = tmp_path / "whole", tmp_path / "run", tmp_path / "output"

@@ -61,7 +61,7 @@ def script(tmp_path_factory):
     folder = tmp_path_factory.mktemp("script")
     done = run_train(
         "--dataset", "synthetic", "--steps", 60, "--log-every", 20, "--test-every", 30,
-        "--test-batches", 10, cwd=folder,
+        "--test-batches", 10, "--checkpoint-every", 20, "--keep", 1, cwd=folder,
     )  # fmt: skip
     return folder, done
 
