@@ -137,10 +137,9 @@ class Peers:
         time.sleep(max(0.0, STAY_S - (time.monotonic() - since)))
         self.stop_watching()
         if not gone:
-            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason")
             return UserError(
-                f"a step with the other workers failed ({reason}), though all of them answer; "
-                "start every worker again with --resume"
+                f"a step with the other workers failed ({_reason(error)}), though all of them "
+                "answer; start every worker again with --resume"
             )
         return UserError(self._complaint(gone))
 
@@ -191,3 +190,10 @@ class Peers:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(2)
+
+
+def _reason(error: Exception) -> str:
+    """The line of TensorFlow's many that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = ("Graph execution error:", "Detected at node", "File ", "Node: ", "From /job:")
+    return next((line for line in lines if not line.startswith(telling)), type(error).__name__)
