@@ -72,7 +72,9 @@ def _train(
         graph.finalize()
         with (
             open_session(
-                fast=config.fast, target=peers.target, config=peers.configuration()
+                fast=config.fast,
+                target=peers.target,
+                config=peers.configuration(config.precision),
             ) as session,
             StopRequest() as asked,
         ):

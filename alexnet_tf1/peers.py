@@ -75,12 +75,21 @@ class Peers:
         self.target = self._server.target
         self.is_restricted = listening.restrict(cluster.addresses[cluster.task])
 
-    def configuration(self) -> Any:
-        """The ConfigProto of this worker's server and sessions."""
+    def configuration(self, precision: str = "float32") -> Any:
+        """The ConfigProto of this worker's server and sessions.
+
+        Args:
+          precision: of the convolutions; see TrainConfig.
+        """
         config = configuration(self._devices)
         config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
         # Only its own devices: a session does not wait for those of others, nor place ops there.
         config.device_filters.append(f"/job:worker/task:{self._cluster.task}")
+        if precision == "bfloat16":
+            # Behind a server TensorFlow fuses convolution, bias and ReLU before it knows of oneDNN,
+            # into an op that has no bfloat16, and then refuses the graph.
+            options = config.graph_options.rewrite_options
+            options.remapping = options.OFF
         return config
 
     @property

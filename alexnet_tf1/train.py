@@ -204,7 +204,8 @@ def _train_graph(
 
 def _session(config: TrainConfig, peers: Peers | None) -> Any:
     if peers:
-        return open_session(fast=config.fast, target=peers.target, config=peers.configuration())
+        found = peers.configuration(config.precision)
+        return open_session(fast=config.fast, target=peers.target, config=found)
     return open_session(fast=config.fast, config=configuration(config.devices))
 
 
