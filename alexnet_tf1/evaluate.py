@@ -97,23 +97,6 @@ def answers(session: Any, net: AlexNet, split: Split, batch_size: int) -> Answer
     return Answers(np.concatenate(own_hits), np.concatenate(logits))
 
 
-def accuracies(session: Any, net: AlexNet, split: Split, batch_size: int) -> Accuracies:
-    """Measures the accuracy over a split in both modes.
-
-    Args:
-      session: with the weights.
-      net: the network in its graph.
-      split: images and labels.
-      batch_size: images a batch; the last batch holds what is left.
-
-    Returns:
-      The two accuracies, 0 to 1.
-    """
-    inference = hits(session, net, split, batch_size, is_training=False)
-    with_batch = hits(session, net, split, batch_size, is_training=True)
-    return Accuracies(float(inference.mean()), float(with_batch.mean()))
-
-
 def flip_accuracy(session: Any, net: AlexNet, split: Split, batch_size: int) -> float:
     """The fraction right by the mean probabilities of each image and its mirror image."""
     hits = []

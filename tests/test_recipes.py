@@ -1,12 +1,13 @@
 """The recipes: their settings reach the graph and the data, and the original does not notice."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, cli, evaluate, fast
+from alexnet_tf1 import batches, cli, evaluate, fast, report
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.batches import SCALED, Batches
@@ -260,3 +261,35 @@ def test_no_augmentation_is_the_original_s_batch(images):
     split = Split(images, np.arange(7))
     pixels, labels = batches.of(TrainConfig(), split).next_batch(7)
     np.testing.assert_array_equal(pixels, SCALED[images[labels]])
+
+
+def test_the_accuracy_with_mirror_images_is_of_mean_probabilities():
+    """Two classes; the model sees the top left pixel only, red 0 to 255 for 0 to 1."""
+
+    class Session:
+        def run(self, fetched, feed):
+            asked.append((fetched, feed["is_training"]))
+            sure = (feed["images"][:, 0] + 1) / 2
+            return np.stack([1 - sure, sure], axis=1)
+
+    asked = []
+    net = SimpleNamespace(images="images", is_training="is_training", probabilities="probabilities")
+    pixels = np.zeros([3, 3, 32, 32], np.uint8)
+    # Top left and top right: by itself the first is class 1, with its mirror image class 0.
+    pixels[:, 0, 0, 0], pixels[:, 0, 0, 31] = [200, 200, 50], [0, 200, 250]
+    split = Split(pixels.reshape(3, 3072), np.array([0, 1, 1]))
+    assert evaluate.flip_accuracy(Session(), net, split, 2) == 1.0
+    wrong = split._replace(labels=np.array([1, 1, 0]))  # what the images alone would be taken for
+    assert evaluate.flip_accuracy(Session(), net, wrong, 2) == pytest.approx(1 / 3)
+    assert set(asked) == {("probabilities", False)}
+
+
+def test_the_report_says_that_mirror_images_were_used():
+    found = {
+        "checkpoint": "c", "dataset": {"test_images": 4, "name": "synthetic"}, "batch_size": 2,
+        "test_accuracy_full": 0.5, "batch_statistics_accuracy_full": 0.5, "gap_points": 0.0,
+    }  # fmt: skip
+    assert "mirror" not in report.evaluation(found)
+    assert report.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(
+        "with mirror images, two passes each: 75.00%"
+    )
