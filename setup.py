@@ -41,8 +41,8 @@ setup(
         "pooch>=1.8",  # downloads the data set: resumable names, hash check, time-outs
         "requests>=2.31",  # whose errors a failed download gives; already there with pooch
         "tqdm>=4.64",  # pooch's progress bar
-        "rich>=13.4",  # the training bar; already there with Keras
-        "matplotlib>=3.6",  # curves.png and the other pictures
+        "rich>=14.3",  # the training bar; a hidden one prints an empty line before that
+        "matplotlib>=3.8",  # curves.png and the other pictures
         "pillow>=10.1",  # reads the images given to predict; already there with matplotlib
     ],
     extras_require={
