@@ -82,6 +82,7 @@ class Optimization(NamedTuple):
         if not self.weight_decay and not self.muon_rate:
             return adam.minimize(loss, global_step, name="train_op")
         gradients = adam.compute_gradients(loss)
+        # Gradients are of the weights before the decay, whatever order a session would choose.
         with tf.control_dependencies([gradient for gradient, _ in gradients]):
             decay = tf.group(*self._decays(gradients, rate))
         with tf.control_dependencies([decay]):
@@ -94,9 +95,9 @@ class Optimization(NamedTuple):
             return tf.assign_add(global_step, 1, name="train_op").op
 
     def _decays(self, gradients: list[tuple[Tensor, Tensor]], rate: Tensor | float) -> list[Tensor]:
-        kernels = [variable for _, variable in gradients if variable.shape.rank > 1]
         if not self.weight_decay:
             return []
+        kernels = [variable for _, variable in gradients if variable.shape.rank > 1]
         return [tf.assign_sub(kernel, rate * self.weight_decay * kernel) for kernel in kernels]
 
     def _is_muon_s(self, variable: Tensor) -> bool:
