@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "alexnet_tf1/__init__.py").read_text())
@@ -33,7 +33,7 @@ setup(
     license_files=["LICENSE"],
     keywords="tensorflow batch-normalization alexnet cifar10 checkpoint audit",
     python_requires=">=3.10",
-    packages=["alexnet_tf1", "alexnet_tf1.batchnorm"],
+    packages=find_packages(include=["alexnet_tf1", "alexnet_tf1.*"]),
     package_data={"alexnet_tf1": ["py.typed"]},
     install_requires=[
         "tensorflow>=2.16,<3",  # the graph, the session, the checkpoints
