@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 
 MATRIX, WORST = "confusion.png", "worst.png"

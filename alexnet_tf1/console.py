@@ -15,7 +15,7 @@ from alexnet_tf1 import machine, report, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.gpu import Finding
 
 

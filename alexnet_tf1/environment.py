@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf1 import cifar10, machine, report
+from alexnet_tf1 import machine, report
+from alexnet_tf1.data import cifar10
 
 # What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.
 _VECTOR_FLAGS = (

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, confusion, dataset, machine, runs
+from alexnet_tf1 import confusion, machine, runs
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.dataset import Dataset, Split
+from alexnet_tf1.data import batches, dataset
+from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Kernels, choose
 from alexnet_tf1.optimizer import Optimization

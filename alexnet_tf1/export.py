@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, layers, runs, single, synthetic
+from alexnet_tf1 import evaluate, layers, runs, single
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
-from alexnet_tf1.batches import SCALED
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.data import synthetic
+from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Tensor
 from alexnet_tf1.session import open_session

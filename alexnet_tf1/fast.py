@@ -10,8 +10,8 @@ import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet, inference, minimize
-from alexnet_tf1.batches import SCALED, Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.evaluate import kernels_of
 from alexnet_tf1.kernels import Tensor
 from alexnet_tf1.optimizer import Optimization

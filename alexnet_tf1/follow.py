@@ -9,10 +9,11 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, dataset, evaluate, resume, together
+from alexnet_tf1 import evaluate, resume, together
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
+from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.loop import check_finite, until_next_event
 from alexnet_tf1.parallel import Team

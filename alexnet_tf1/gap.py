@@ -14,7 +14,6 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate, plots, runs
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batches import SCALED, Batches
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
 from alexnet_tf1.batchnorm.diagnose import Cell, Classify
@@ -23,7 +22,8 @@ from alexnet_tf1.batchnorm.faults import Fault
 from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
 from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.dataset import Dataset, Split
+from alexnet_tf1.data.batches import SCALED, Batches
+from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.layers import Norm
 from alexnet_tf1.lock import RunLock

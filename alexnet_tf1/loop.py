@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf1 import console, dataset, fast, midway, progress, runs
+from alexnet_tf1 import console, fast, midway, progress, runs
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data import dataset
+from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.resume import Start

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1 import batches, evaluate
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.diagnose import Distance, distance
-from alexnet_tf1.dataset import Split
+from alexnet_tf1.data import batches
+from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.signals import Stopped, StopRequest
 
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate, pictures, runs, single
 from alexnet_tf1.alexnet import AlexNet, build_alexnet
-from alexnet_tf1.batches import SCALED
+from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.session import open_session
 

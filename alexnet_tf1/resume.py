@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf1 import checkpoints, runs
 from alexnet_tf1.config import TrainConfig, option
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 
 DATA = "data.json"

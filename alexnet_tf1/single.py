@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from alexnet_tf1 import cifar10, resume, runs, synthetic
+from alexnet_tf1 import resume, runs
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.errors import UserError
 
 CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batches import Batches
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.collectives import barrier, from_chief
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.console import Console
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Tensor
 from alexnet_tf1.parallel import Team, build_step

@@ -9,13 +9,14 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import batches, dataset, evaluate, fast, gpu, machine, plots, runs, together
+from alexnet_tf1 import evaluate, fast, gpu, machine, plots, runs, together
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
-from alexnet_tf1.dataset import Dataset
+from alexnet_tf1.data import batches, dataset
+from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.lock import RunLock

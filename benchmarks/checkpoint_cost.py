@@ -18,8 +18,8 @@ import tensorflow.compat.v1 as tf
 from loops import load
 
 from alexnet_tf1 import checkpoints, evaluate, fast, resume
-from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.session import open_session
 
 

@@ -27,7 +27,7 @@ import tensorflow.compat.v1 as tf
 sys.path.insert(0, {here!r})
 from loops import load
 from alexnet_tf1 import evaluate, session
-from alexnet_tf1.batches import Batches
+from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.config import TrainConfig
 tf.disable_eager_execution()
 tf.set_random_seed(0)

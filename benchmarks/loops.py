@@ -38,7 +38,7 @@ def flops(batch_size: int) -> float:
 
 
 def load(data_dir: str | None) -> Any:
-    from alexnet_tf1 import dataset
+    from alexnet_tf1.data import dataset
 
     name = "cifar10" if data_dir else "synthetic"
     return dataset.load(name, Path(data_dir) if data_dir else None, announce=lambda text: None)
@@ -81,8 +81,8 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         import tensorflow.compat.v1 as tf
 
         from alexnet_tf1 import evaluate, fast
-        from alexnet_tf1.batches import Batches
         from alexnet_tf1.config import TrainConfig
+        from alexnet_tf1.data.batches import Batches
         from alexnet_tf1.loop import Steps
         from alexnet_tf1.session import open_session
 
@@ -118,7 +118,7 @@ def keras_fit(data: Any, batch_size: int) -> Run:
     import keras
     import tensorflow as tf
 
-    from alexnet_tf1.batches import SCALED
+    from alexnet_tf1.data.batches import SCALED
 
     def conv(filters: int, activation: str | None = "relu") -> Any:
         return keras.layers.Conv2D(filters, 3, padding="same", activation=activation)
@@ -170,7 +170,7 @@ def torch_loop(compiled: bool) -> Callable[[Any, int], Run]:
         import torch
         from torch import nn
 
-        from alexnet_tf1.batches import Batches
+        from alexnet_tf1.data.batches import Batches
 
         def conv(channels: int, filters: int, *after: Any) -> list[Any]:
             return [nn.Conv2d(channels, filters, 3, padding=1), *after]

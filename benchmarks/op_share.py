@@ -15,8 +15,8 @@ import tensorflow.compat.v1 as tf
 from loops import load
 
 from alexnet_tf1 import evaluate
-from alexnet_tf1.batches import Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data.batches import Batches
 
 KINDS = {  # how kernels are called, with and without oneDNN -> what they are
     "BackpropFilter": "convolution, gradient of the kernel",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alexnet_tf1 import evaluate, runs
-from alexnet_tf1.batches import Batches
+from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.gap import restored
 
 IMAGES = (500, 1_000, 5_000, 10_000)

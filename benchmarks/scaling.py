@@ -56,7 +56,7 @@ def by_batch(data_dir: str | None, rounds: int) -> list[dict[str, Any]]:
 
 def by_data(data_dir: str | None, rounds: int) -> list[dict[str, Any]]:
     """Milliseconds a step of the default loop on the first N training images."""
-    from alexnet_tf1.dataset import Split
+    from alexnet_tf1.data.dataset import Split
 
     whole = load(data_dir)
     sizes = [len(whole.train.labels) // part for part in (10, 5, 2, 1)]

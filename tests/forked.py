@@ -26,7 +26,8 @@ def command(arguments, output, largest_file=None, environment=()):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    from alexnet_tf1 import cli, synthetic
+    from alexnet_tf1 import cli
+    from alexnet_tf1.data import synthetic
 
     synthetic.generate = SMALL
     sys.exit(cli.main([str(argument) for argument in arguments]))

@@ -5,6 +5,6 @@ Of a run of 24 steps on the whole of it, 60% of the time goes into testing 2,000
 
 import functools
 
-from alexnet_tf1 import synthetic
+from alexnet_tf1.data import synthetic
 
 SMALL = functools.partial(synthetic.generate, train_images=300, test_images=100)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import build_alexnet
-from alexnet_tf1.batches import SCALED
+from alexnet_tf1.data.batches import SCALED
 
 
 def train(given, steps=60, **options):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from alexnet_tf1.batches import Batches, in_order
-from alexnet_tf1.dataset import Split
+from alexnet_tf1.data.batches import Batches, in_order
+from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
 
 

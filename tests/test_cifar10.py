@@ -16,9 +16,9 @@ from cifar10_files import (
     write_folder,
 )
 
-from alexnet_tf1 import cifar10, dataset
-from alexnet_tf1.cifar10 import UnverifiedDataWarning
-from alexnet_tf1.download import DownloadError
+from alexnet_tf1.data import cifar10, dataset
+from alexnet_tf1.data.cifar10 import UnverifiedDataWarning
+from alexnet_tf1.data.download import DownloadError
 from alexnet_tf1.errors import UserError
 
 COUNT = 20  # images a file, here

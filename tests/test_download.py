@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from alexnet_tf1 import download
-from alexnet_tf1.download import DownloadError
+from alexnet_tf1.data import download
+from alexnet_tf1.data.download import DownloadError
 from alexnet_tf1.errors import UserError
 
 NAMES = ("data_batch_1", "data_batch_2", "batches.meta")

@@ -7,7 +7,8 @@ import mistakes
 import pytest
 from cifar10_files import write_folder
 
-from alexnet_tf1 import cifar10, cli, environment, gpu
+from alexnet_tf1 import cli, environment, gpu
+from alexnet_tf1.data import cifar10
 
 RIGHT = gpu.Facts(
     present=True,

@@ -11,8 +11,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_tf1 import cli, confusion, evaluate, plots, runs, synthetic
+from alexnet_tf1 import cli, confusion, evaluate, plots, runs
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
 
 IMAGES = 45

@@ -26,7 +26,7 @@ hypothesis = pytest.importorskip("hypothesis", reason="pip install '.[test]'")
 from hypothesis import HealthCheck, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from alexnet_tf1 import cifar10  # noqa: E402
+from alexnet_tf1.data import cifar10  # noqa: E402
 
 LONG = float(os.environ.get("FUZZ_SECONDS", "0"))
 PROPERTIES = 12

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cifar10_files import python2_array, python2_batch, random_batch
 
-from alexnet_tf1 import plain_pickle
-from alexnet_tf1.plain_pickle import BadPickleError, RefusedNameError
+from alexnet_tf1.data import restricted_pickle
+from alexnet_tf1.data.restricted_pickle import BadPickleError, RefusedNameError
 
 
 def as_numpy(array):
@@ -17,7 +17,7 @@ def as_numpy(array):
 
 def test_python2_batch_is_read_as_it_was_written():
     images, labels = random_batch(7)
-    batch = plain_pickle.loads(python2_batch(images, labels))
+    batch = restricted_pickle.loads(python2_batch(images, labels))
     assert batch["labels"] == labels
     assert batch["batch_label"] == "training batch 1 of 5"
     np.testing.assert_array_equal(as_numpy(batch["data"]), images)
@@ -25,7 +25,7 @@ def test_python2_batch_is_read_as_it_was_written():
 
 def test_a_batch_of_the_full_number_is_within_the_bounds():
     images, labels = random_batch(10_000 // 100)
-    batch = plain_pickle.loads(python2_batch(images, labels * 100))
+    batch = restricted_pickle.loads(python2_batch(images, labels * 100))
     assert (len(batch["labels"]), len(batch["filenames"])) == (10_000, 10_000)
 
 
@@ -44,7 +44,7 @@ def test_todays_pickles_of_arrays_are_read(protocol, old_names, layout):
     data = pickle.dumps({"data": images, "labels": [1, 2], "none": None}, protocol=protocol)
     if old_names and protocol < 4:  # later protocols count the name's length
         data = data.replace(b"cnumpy._core.", b"cnumpy.core.")
-    batch = plain_pickle.loads(data)
+    batch = restricted_pickle.loads(data)
     assert batch["labels"] == [1, 2]
     np.testing.assert_array_equal(as_numpy(batch["data"]), images)
 
@@ -73,7 +73,7 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path, protocol, where,
     content = {"alone": attack, "in a list": [1, attack], "as an image array": {"data": attack}}
     data = pickle.dumps(content[where], protocol=protocol)
     with pytest.raises(RefusedNameError, match=r"names '\w+\.\w+'"):
-        plain_pickle.loads(data)
+        restricted_pickle.loads(data)
     assert not trace.exists()
     if how == "open":  # the attack is real: Python's own unpickler is taken in
         del content
@@ -101,12 +101,12 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path, protocol, where,
 )
 def test_names_near_the_admitted_ones_are_refused(name):
     with pytest.raises(RefusedNameError):
-        plain_pickle.loads(b"\x80\x02c" + name.encode() + b"\n.")
+        restricted_pickle.loads(b"\x80\x02c" + name.encode() + b"\n.")
 
 
 def test_a_name_cannot_write_control_characters_to_the_terminal():
     with pytest.raises(RefusedNameError) as caught:
-        plain_pickle.loads(b"\x80\x02X\x05\x00\x00\x00\x1b[31mX\x01\x00\x00\x00m\x93.")
+        restricted_pickle.loads(b"\x80\x02X\x05\x00\x00\x00\x1b[31mX\x01\x00\x00\x00m\x93.")
     assert str(caught.value).isprintable()
 
 
@@ -135,10 +135,10 @@ def test_memory_bombs_stay_small(bomb):
     tracemalloc.start()
     try:
         if bomb in ("memo index", "frame length", "shape"):
-            plain_pickle.loads(BOMBS[bomb])  # a number that nothing is made of
+            restricted_pickle.loads(BOMBS[bomb])  # a number that nothing is made of
         else:
             with pytest.raises(BadPickleError):
-                plain_pickle.loads(BOMBS[bomb])
+                restricted_pickle.loads(BOMBS[bomb])
         assert tracemalloc.get_traced_memory()[1] < 40e6
     finally:
         tracemalloc.stop()
@@ -147,7 +147,7 @@ def test_memory_bombs_stay_small(bomb):
 def test_a_nested_key_is_refused_before_it_is_hashed():
     doubled = b"\x80\x02})" + b"q\x00h\x00\x86" * 60  # a tuple of 2**60 leaves, shared
     with pytest.raises(BadPickleError, match="key"):
-        plain_pickle.loads(doubled + b"Ns.")
+        restricted_pickle.loads(doubled + b"Ns.")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_nested_key_is_refused_before_it_is_hashed():
 )
 def test_malformed_pickles_end_in_one_kind_of_error(data):
     with pytest.raises(BadPickleError) as caught:
-        plain_pickle.loads(data)
+        restricted_pickle.loads(data)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -196,7 +196,7 @@ def test_no_mutilation_of_a_batch_escapes_as_another_error():
         for _ in range(random.randint(1, 4)):
             data[random.randint(head)] = random.randint(256)
         try:
-            plain_pickle.loads(bytes(data))
+            restricted_pickle.loads(bytes(data))
             survived += 1
         except BadPickleError:
             pass
@@ -207,7 +207,7 @@ def test_no_mutilation_of_a_batch_escapes_as_another_error():
 def test_truncation_is_called_truncation(end):
     images, labels = random_batch(3)
     with pytest.raises(BadPickleError, match=r"truncated|not a well-formed"):
-        plain_pickle.loads(python2_batch(images, labels)[:end])
+        restricted_pickle.loads(python2_batch(images, labels)[:end])
 
 
 def test_arrays_are_views_of_the_file():
@@ -215,7 +215,7 @@ def test_arrays_are_views_of_the_file():
     data = b"\x80\x02}U\x04data" + python2_array(images) + b"s."
     tracemalloc.start()
     try:
-        array = plain_pickle.loads(data)["data"]
+        array = restricted_pickle.loads(data)["data"]
         assert tracemalloc.get_traced_memory()[1] < images.nbytes / 5
     finally:
         tracemalloc.stop()

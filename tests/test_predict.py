@@ -10,10 +10,11 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 from small_set import SMALL
 
-from alexnet_tf1 import cifar10, gap, resume, runs, synthetic
 from alexnet_tf1 import evaluate as evaluation
-from alexnet_tf1.batches import SCALED
+from alexnet_tf1 import gap, resume, runs
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import cifar10, synthetic
+from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.predict import predict
 from alexnet_tf1.train import train

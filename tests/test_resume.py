@@ -11,11 +11,12 @@ import pytest
 from forked import Command
 from small_set import SMALL
 
-from alexnet_tf1 import cli, evaluate, fast, runs, synthetic
-from alexnet_tf1.batches import Batches
+from alexnet_tf1 import cli, evaluate, fast, runs
 from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
 from alexnet_tf1.checkpoints import problem
-from alexnet_tf1.dataset import Split
+from alexnet_tf1.data import synthetic
+from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Steps

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from alexnet_tf1 import synthetic
+from alexnet_tf1.data import synthetic
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from small_set import SMALL
 
-from alexnet_tf1 import synthetic
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import evaluate
 from alexnet_tf1.train import train

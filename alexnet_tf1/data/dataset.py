@@ -66,8 +66,8 @@ def load(
       UserError: if CIFAR-10 is damaged, or was asked for by name and cannot be had.
     """
     # Here and not above, because both build the types of this module.
-    from alexnet_tf1 import cifar10, synthetic
-    from alexnet_tf1.download import DownloadError
+    from alexnet_tf1.data import cifar10, synthetic
+    from alexnet_tf1.data.download import DownloadError
 
     if name == "synthetic":
         return synthetic.generate(seed)

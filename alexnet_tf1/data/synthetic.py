@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1.dataset import Dataset, Split
+from alexnet_tf1.data.dataset import Dataset, Split
 
 CLASS_NAMES: Final = (
     "horizontal stripes", "vertical stripes", "diagonal stripes", "chequers", "dots",

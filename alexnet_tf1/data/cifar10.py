@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1 import plain_pickle
-from alexnet_tf1.dataset import Dataset, Split
-from alexnet_tf1.download import MAX_FILE_BYTES, DownloadError, fetch, make_folder, unpack
+from alexnet_tf1.data import restricted_pickle
+from alexnet_tf1.data.dataset import Dataset, Split
+from alexnet_tf1.data.download import MAX_FILE_BYTES, DownloadError, fetch, make_folder, unpack
 from alexnet_tf1.errors import UserError
 
 FOLDER: Final = "cifar-10-batches-py"
@@ -263,10 +263,10 @@ def _file_bytes(path: Path) -> bytes:
 
 def _unpickled(path: Path, data: bytes) -> dict[str, object]:
     try:
-        content = plain_pickle.loads(data)
-    except plain_pickle.RefusedNameError as error:
+        content = restricted_pickle.loads(data)
+    except restricted_pickle.RefusedNameError as error:
         raise _fault(path, f"{error}, which no CIFAR-10 file needs: refused, not run") from error
-    except plain_pickle.BadPickleError as error:
+    except restricted_pickle.BadPickleError as error:
         raise _fault(path, f"is no CIFAR-10 file: {error}") from error
     if not isinstance(content, dict):
         raise _fault(path, f"holds a {type(content).__name__}, not a dict")
@@ -283,7 +283,7 @@ def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
     """The images of a batch, uint8 [IMAGES_PER_FILE, 3072], a view of the file's bytes."""
     stored = _item(path, batch, "data")
     shape = (IMAGES_PER_FILE, IMAGE_BYTES)
-    if not isinstance(stored, plain_pickle.Array):
+    if not isinstance(stored, restricted_pickle.Array):
         raise _fault(path, f"has a {type(stored).__name__} for 'data', not an array")
     if stored.dtype not in ("u1", "|u1"):
         raise _fault(path, f"has 'data' of dtype {stored.dtype[:20]!r}, not uint8")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.dataset import Split
+from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
 
 # The float32 value of each of the 256 pixel values. The original scales in float64 and the feed
