@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from alexnet_tf1.batchnorm.sstable import DamagedError
+from alexnet_tf1.checkpoint.sstable import DamagedError
 from alexnet_tf1.errors import UserError
 
 _NAME = r"model\.ckpt-(0|[1-9][0-9]{0,17})"
@@ -43,7 +43,7 @@ def problem(prefix: str) -> str | None:
     Raises:
       UserError: if TensorFlow cannot read from such a path, whatever lies there.
     """
-    from alexnet_tf1.batchnorm import checkpoint_files
+    from alexnet_tf1.checkpoint import reader as checkpoint_files
 
     try:
         checkpoint_files.verify(prefix)

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import confusion, machine, runs
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset, Split

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate, layers, runs, single
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.launch import environment_of, free_addresses
 
 VECTORS = {"gradients, loss, hits, signals": 3_345_162 + 4, "nothing": 1}

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from forked import Command
 
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.launch import environment_of, free_addresses
 
 

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.batchnorm import sstable
+from alexnet_tf1.checkpoint import sstable
 from alexnet_tf1.checkpoints import newest_sound, problem, sweep
 from alexnet_tf1.errors import UserError
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from saved import layer, save
 
-from alexnet_tf1.batchnorm import checkpoint_files
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+from alexnet_tf1.checkpoint import reader as checkpoint_files
 from alexnet_tf1.errors import UserError
 
 NOISE = np.random.RandomState(0).bytes(5000)

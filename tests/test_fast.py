@@ -11,7 +11,7 @@ from small_set import SMALL
 from alexnet_tf1 import evaluate, fast, kernels, train
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import dataset, synthetic
 from alexnet_tf1.data.batches import Batches

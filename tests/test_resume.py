@@ -12,7 +12,7 @@ from forked import Command
 from small_set import SMALL
 
 from alexnet_tf1 import cli, evaluate, fast, runs
-from alexnet_tf1.batchnorm.checkpoint_files import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.checkpoints import problem
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches

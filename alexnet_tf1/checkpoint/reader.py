@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import tensor_bundle_pb2
 from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
-from alexnet_tf1.batchnorm import sstable
+from alexnet_tf1.checkpoint import sstable
 from alexnet_tf1.errors import UserError
 
 _PART = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$")

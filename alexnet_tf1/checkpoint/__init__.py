@@ -1,0 +1,1 @@
+"""Anybody's TensorFlow checkpoint, opened safely."""
