@@ -137,7 +137,7 @@ def env(as_json: bool) -> int:
             f"TensorFlow cannot be imported ({reason}); "
             'pip install --force-reinstall "tensorflow>=2.16,<3"'
         ) from None
-    from alexnet_tf1 import environment
+    from alexnet_tf1.system import environment
 
     found = environment.environment()
     print(json.dumps(found, indent=2) if as_json else environment.text(found))

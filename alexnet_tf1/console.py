@@ -11,12 +11,13 @@ import rich.console
 import tensorflow.compat.v1 as tf
 from rich.text import Text
 
-from alexnet_tf1 import machine, report, runs
+from alexnet_tf1 import report, runs
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
-from alexnet_tf1.gpu import Finding
+from alexnet_tf1.system import hardware
+from alexnet_tf1.system.gpu import Finding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,14 +81,14 @@ def _before(run: runs.Run, data: Dataset, net: AlexNet) -> list[tuple[str, str]]
         origin = ", the published files"
     variables = net.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
     parameters = sum(variable.shape.num_elements() for variable in variables)
-    versions = machine.versions()
+    versions = hardware.versions()
     return [
         (
             "data set",
             f"{data.name}{origin}, {len(data.train.labels):,} training and "
             f"{len(data.test.labels):,} test images",
         ),
-        ("device", machine.device()),
+        ("device", hardware.device()),
         ("parameters", f"{parameters:,} trainable in {len(variables)} variables"),
         ("run folder", str(run.folder)),
         ("training", _training(config, len(data.train.labels))),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import confusion, machine, runs
+from alexnet_tf1 import confusion, runs
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
@@ -21,7 +21,8 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.kernels import Kernels, choose
 from alexnet_tf1.optimizer import Optimization
 from alexnet_tf1.session import open_session
-from alexnet_tf1.signals import StopRequest
+from alexnet_tf1.system import hardware
+from alexnet_tf1.system.signals import StopRequest
 
 
 class Accuracies(NamedTuple):
@@ -146,7 +147,7 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
 
 def kernels_of(config: TrainConfig) -> Kernels:
     """The ops that a run computes with, on this machine."""
-    return choose(fast=config.fast, bfloat16=config.precision == "bfloat16", gpu=machine.has_gpu())
+    return choose(fast=config.fast, bfloat16=config.precision == "bfloat16", gpu=hardware.has_gpu())
 
 
 def network(config: TrainConfig, *, with_train_op: bool = True) -> AlexNet:

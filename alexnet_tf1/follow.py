@@ -19,7 +19,7 @@ from alexnet_tf1.loop import check_finite, until_next_event
 from alexnet_tf1.parallel import Team
 from alexnet_tf1.peers import Peers
 from alexnet_tf1.session import open_session
-from alexnet_tf1.signals import StopRequest
+from alexnet_tf1.system.signals import StopRequest
 
 
 def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) -> int | None:

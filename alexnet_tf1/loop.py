@@ -19,7 +19,7 @@ from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.resume import Start
-from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.system.signals import Stopped, StopRequest
 from alexnet_tf1.together import ParallelSteps
 
 

@@ -13,7 +13,7 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.diagnose import Distance, distance
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Split
-from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
 class Layer(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cluster, machine
+from alexnet_tf1 import cluster
 from alexnet_tf1.alexnet import AlexNet, inference, minimize
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.collectives import Replica, average_fused
@@ -17,6 +17,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import kernels_of
 from alexnet_tf1.kernels import Tensor, custom_gradient
 from alexnet_tf1.optimizer import Optimization
+from alexnet_tf1.system import hardware
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Team:
           UserError: if a batch does not split evenly, or there are GPUs, but not so many.
         """
         self.part(config.batch_size)
-        gpus = machine.gpus()
+        gpus = hardware.gpus()
         if gpus and self.devices > gpus:
             raise UserError(
                 f"--devices {self.devices}: this machine has {gpus}; use at most {gpus}"
@@ -115,7 +116,7 @@ def build_step(
             team.replicas,
             synchronised=not config.local_batch_norm,
             moves_averages=device == 0,
-            gpu=machine.has_gpu(),
+            gpu=hardware.has_gpu(),
         )
         with _on(device, team), tf.name_scope(f"replica_{device}"):
             loss, hits = _losses(images[rows], labels[rows], config, replica)
@@ -146,7 +147,7 @@ def _on(device: int, team: Team) -> Any:
     """Where a replica is built; variables are with the first."""
     if team.devices == 1:
         return tf.device(None)
-    return tf.device(f"/device:{'GPU' if machine.has_gpu() else 'CPU'}:{device}")
+    return tf.device(f"/device:{'GPU' if hardware.has_gpu() else 'CPU'}:{device}")
 
 
 def _losses(

@@ -25,7 +25,7 @@ from alexnet_tf1.kernels import Tensor
 from alexnet_tf1.parallel import Team, build_step
 from alexnet_tf1.peers import Peers
 from alexnet_tf1.resume import fingerprint
-from alexnet_tf1.signals import StopRequest
+from alexnet_tf1.system.signals import StopRequest
 
 # Which runs of the workers' sessions meet: TensorFlow numbers their steps alike for each key.
 _AGREE, _START, _STEP, _LEAVE = range(1, 5)

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, fast, gpu, machine, plots, runs, together
+from alexnet_tf1 import evaluate, fast, plots, runs, together
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.cluster import Cluster
@@ -25,7 +25,8 @@ from alexnet_tf1.parallel import Team
 from alexnet_tf1.peers import Peers
 from alexnet_tf1.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import configuration, describe, open_session
-from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.system import gpu, hardware
+from alexnet_tf1.system.signals import Stopped, StopRequest
 from alexnet_tf1.together import ParallelSteps
 
 # What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
@@ -83,7 +84,7 @@ def train(
         if "OOM when allocating" in str(error):
             raise UserError(
                 f"--batch-size {config.batch_size} does not fit into the memory of "
-                f"{machine.device()}; use fewer images a step"
+                f"{hardware.device()}; use fewer images a step"
             ) from None
         raise UserError(
             f"{run.folder} cannot be written ({_reason(error)}); what was saved is whole: make "
@@ -263,9 +264,9 @@ def _result(
         "wall_s": outcome.wall_s,
         "steps_per_s": taken / outcome.wall_s if taken else None,
         "resumed_after_step": start.step or None,
-        "peak_rss_mb": machine.peak_rss_mb(),
-        "device": machine.device(),
+        "peak_rss_mb": hardware.peak_rss_mb(),
+        "device": hardware.device(),
         "execution": describe(fast=run.config.fast, precision=run.config.precision),
-        "versions": machine.versions(),
+        "versions": hardware.versions(),
         "stopped_by": outcome.stopped_by,
     }

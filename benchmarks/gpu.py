@@ -64,14 +64,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=10_000, help="of the whole run")
     parser.add_argument("--anyway", action="store_true", help="run without a GPU")
     options = parser.parse_args()
-    from alexnet_tf1 import machine
+    from alexnet_tf1.system import hardware
 
-    if not (machine.has_gpu() or options.anyway):
+    if not (hardware.has_gpu() or options.anyway):
         print("error: TensorFlow sees no GPU; see pip install '.[gpu]'", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
     data = ["--data-dir", options.data_dir] if options.data_dir else []
-    found: dict[str, Any] = {"device": machine.device(), "versions": machine.versions()}
+    found: dict[str, Any] = {"device": hardware.device(), "versions": hardware.versions()}
     import importlib.util
 
     peers = ["PyTorch", "PyTorch, compiled"] if importlib.util.find_spec("torch") else []

@@ -39,7 +39,7 @@ def worker(name: str, data_dir: str | None, batch_size: int) -> None:
         started = time.perf_counter()
         run(int(line))
         elapsed = time.perf_counter() - started
-        from alexnet_tf1.machine import peak_rss_mb
+        from alexnet_tf1.system.hardware import peak_rss_mb
 
         print(json.dumps({"seconds": elapsed, "peak_rss_mb": peak_rss_mb()}), file=replies)
         replies.flush()
@@ -126,7 +126,7 @@ def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict
                 "of_matmul_rate": 1e-9 * flops(options.batch_size) / seconds / rate["float32"],
             }
         )
-    from alexnet_tf1 import machine
+    from alexnet_tf1.system import hardware
 
     return {
         "data": "cifar10" if options.data_dir else "synthetic",
@@ -135,8 +135,8 @@ def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict
         "rounds": options.rounds,
         "gflops_of_products": rate,
         "gflop_per_step": 1e-9 * flops(options.batch_size),
-        "device": machine.device(),
-        "versions": machine.versions(),
+        "device": hardware.device(),
+        "versions": hardware.versions(),
         "rows": rows,
     }
 

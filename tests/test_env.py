@@ -7,8 +7,9 @@ import mistakes
 import pytest
 from cifar10_files import write_folder
 
-from alexnet_tf1 import cli, environment, gpu
+from alexnet_tf1 import cli
 from alexnet_tf1.data import cifar10
+from alexnet_tf1.system import environment, gpu
 
 RIGHT = gpu.Facts(
     present=True,

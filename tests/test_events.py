@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import cli, events, layers, midway, train
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
-from alexnet_tf1.signals import Stopped, StopRequest
+from alexnet_tf1.system.signals import Stopped, StopRequest
 
 NORMS = ("batch_normalization", "batch_normalization_1", "batch_normal", "batch_normal_1")
 OPTIONS = [

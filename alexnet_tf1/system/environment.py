@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf1 import machine, report
+from alexnet_tf1 import report
 from alexnet_tf1.data import cifar10
+from alexnet_tf1.system import hardware
 
 # What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.
 _VECTOR_FLAGS = (
@@ -26,13 +27,13 @@ def environment() -> dict[str, Any]:
     """
     import tensorflow
 
-    from alexnet_tf1 import gpu
+    from alexnet_tf1.system import gpu
 
     build = tensorflow.sysconfig.get_build_info()
     finding = gpu.look()
     data = cifar10.whereabouts()
     return {
-        "versions": machine.versions() | {"keras": importlib.metadata.version("keras")},
+        "versions": hardware.versions() | {"keras": importlib.metadata.version("keras")},
         "system": platform.platform(),
         "cpu": {"model": cpu_model(), "cores": os.cpu_count(), "vector_instructions": vectors()},
         "memory_gb": memory_gb(),

@@ -1,0 +1,1 @@
+"""The machine a run finds: processor, memory, GPU, signals."""
