@@ -11,7 +11,7 @@ from alexnet_tf1 import layers
 from alexnet_tf1.collectives import Replica
 from alexnet_tf1.kernels import EXACT, Kernels, Tensor
 from alexnet_tf1.layers import Norm
-from alexnet_tf1.optimizer import Optimization
+from alexnet_tf1.recipes.optimizer import Optimization
 
 UpdateOps = Literal["control", "none"]
 FcBatchNorm = Literal["batch", "ema"]

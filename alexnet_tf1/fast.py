@@ -14,7 +14,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.evaluate import kernels_of
 from alexnet_tf1.kernels import Tensor
-from alexnet_tf1.optimizer import Optimization
+from alexnet_tf1.recipes.optimizer import Optimization
 
 
 class FastLoop(NamedTuple):

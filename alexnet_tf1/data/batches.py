@@ -8,10 +8,10 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1.augment import Augmentation
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.recipes.augment import Augmentation
 
 # The float32 value of each of the 256 pixel values. The original scales in float64 and the feed
 # rounds to float32; looking the result up gives the same bits from 8 times less memory.

@@ -1,0 +1,1 @@
+"""The same network trained better: other optimisers, augmentation, settings."""
