@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.kernels import Tensor, custom_gradient
+from alexnet_tf1.fast.kernels import Tensor, custom_gradient
 
 _REPLICAS, _WORKERS = 1, 2  # group keys
 

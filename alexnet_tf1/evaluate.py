@@ -18,7 +18,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.kernels import Kernels, choose
+from alexnet_tf1.fast.kernels import Kernels, choose
 from alexnet_tf1.recipes.optimizer import Optimization
 from alexnet_tf1.session import open_session
 from alexnet_tf1.system import hardware

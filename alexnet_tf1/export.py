@@ -20,7 +20,7 @@ from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.fast.kernels import Tensor
 from alexnet_tf1.session import open_session
 
 TAG = tf.saved_model.tag_constants.SERVING

@@ -15,7 +15,7 @@ from alexnet_tf1.collectives import Replica, average_fused
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import kernels_of
-from alexnet_tf1.kernels import Tensor, custom_gradient
+from alexnet_tf1.fast.kernels import Tensor, custom_gradient
 from alexnet_tf1.recipes.optimizer import Optimization
 from alexnet_tf1.system import hardware
 

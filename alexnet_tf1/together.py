@@ -21,7 +21,7 @@ from alexnet_tf1.console import Console
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.fast.kernels import Tensor
 from alexnet_tf1.parallel import Team, build_step
 from alexnet_tf1.peers import Peers
 from alexnet_tf1.resume import fingerprint

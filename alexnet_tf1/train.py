@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, fast, plots, runs, together
+from alexnet_tf1 import evaluate, plots, runs, together
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.cluster import Cluster
@@ -19,6 +19,7 @@ from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
+from alexnet_tf1.fast import train as fast
 from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.parallel import Team

@@ -80,9 +80,10 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
     def make(data: Any, batch_size: int) -> Run:
         import tensorflow.compat.v1 as tf
 
-        from alexnet_tf1 import evaluate, fast
+        from alexnet_tf1 import evaluate
         from alexnet_tf1.config import TrainConfig
         from alexnet_tf1.data.batches import Batches
+        from alexnet_tf1.fast import train as fast
         from alexnet_tf1.loop import Steps
         from alexnet_tf1.session import open_session
 

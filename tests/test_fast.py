@@ -8,14 +8,16 @@ import pytest
 import tensorflow.compat.v1 as tf
 from small_set import SMALL
 
-from alexnet_tf1 import evaluate, fast, kernels, train
+from alexnet_tf1 import evaluate, train
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import dataset, synthetic
 from alexnet_tf1.data.batches import Batches
-from alexnet_tf1.kernels import EXACT, choose
+from alexnet_tf1.fast import kernels
+from alexnet_tf1.fast import train as fast
+from alexnet_tf1.fast.kernels import EXACT, choose
 from alexnet_tf1.loop import Steps
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, evaluate, fast, report
+from alexnet_tf1 import cli, evaluate, report
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import RECIPES, TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.fast import train as fast
 from alexnet_tf1.recipes.augment import Augmentation
 from alexnet_tf1.recipes.optimizer import Muon, Optimization, orthogonalised
 

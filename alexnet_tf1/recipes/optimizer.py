@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.fast.kernels import Tensor
 
 
 class Optimization(NamedTuple):

@@ -13,7 +13,7 @@ from alexnet_tf1.alexnet import AlexNet, inference, minimize
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.evaluate import kernels_of
-from alexnet_tf1.kernels import Tensor
+from alexnet_tf1.fast.kernels import Tensor
 from alexnet_tf1.recipes.optimizer import Optimization
 
 

@@ -1,0 +1,1 @@
+"""The same training with many steps in a session call and ops that round differently."""
