@@ -26,7 +26,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
     With a TF_CONFIG of several workers this process is one of them, and unless it is the chief it
     has no run folder.
     """
-    from alexnet_tf1.resume import settings
+    from alexnet_tf1.runs.resume import settings
 
     cluster = from_environment()
     if cluster and not cluster.is_chief:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from alexnet_tf1 import report, resume, runs
+from alexnet_tf1 import report
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import resume
 
 TABLE, PICTURE = "compare.md", "compare.png"
 MOST_RUNS: Final = 100  # a picture of more is none

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, plots, runs
+from alexnet_tf1 import evaluate, plots
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
@@ -20,13 +20,14 @@ from alexnet_tf1.batchnorm.diagnose import Cell, Classify
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.faults import Fault
 from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
-from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.layers import Norm
-from alexnet_tf1.lock import RunLock
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs.lock import RunLock
+from alexnet_tf1.runs.recovery import with_times
 from alexnet_tf1.session import open_session
 from alexnet_tf1.verdict import BATCH, INFERENCE, PRECISE, verdict
 

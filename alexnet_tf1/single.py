@@ -6,10 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from alexnet_tf1 import resume, runs
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import resume
 
 CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}
 MOVING_AVERAGES, RECALIBRATED = "moving averages", "recalibrated"

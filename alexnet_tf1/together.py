@@ -24,7 +24,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import Tensor
 from alexnet_tf1.parallel import Team, build_step
 from alexnet_tf1.peers import Peers
-from alexnet_tf1.resume import fingerprint
+from alexnet_tf1.runs.resume import fingerprint
 from alexnet_tf1.system.signals import StopRequest
 
 # Which runs of the workers' sessions meet: TensorFlow numbers their steps alike for each key.

@@ -9,9 +9,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, plots, runs, together
+from alexnet_tf1 import evaluate, plots, together
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.checkpoints import with_times
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.console import Console
@@ -20,11 +19,13 @@ from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.parallel import Team
 from alexnet_tf1.peers import Peers
-from alexnet_tf1.resume import Start, check_data, remember_data, start_of
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs.lock import RunLock
+from alexnet_tf1.runs.recovery import with_times
+from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import configuration, describe, open_session
 from alexnet_tf1.system import gpu, hardware
 from alexnet_tf1.system.signals import Stopped, StopRequest

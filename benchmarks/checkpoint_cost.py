@@ -17,10 +17,12 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from loops import load
 
-from alexnet_tf1 import checkpoints, evaluate, resume
+from alexnet_tf1 import evaluate
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.fast import train as fast
+from alexnet_tf1.runs import recovery as checkpoints
+from alexnet_tf1.runs import resume
 from alexnet_tf1.session import open_session
 
 

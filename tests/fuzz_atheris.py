@@ -13,11 +13,11 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["alexnet_tf1"]):
-    from alexnet_tf1 import runs
     from alexnet_tf1.data import (
         cifar10,
         restricted_pickle,  # noqa: F401
     )
+    from alexnet_tf1.runs import folder as runs
 
     if sys.argv[1] in ("graph", "checkpoint"):
         from alexnet_tf1.batchnorm import audit, doctor  # noqa: F401

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from cifar10_files import python2_batch, random_batch
 
-from alexnet_tf1 import runs
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
 
 MEMORY = 64 << 20  # bytes that reading a file of at most LARGEST may take
 LARGEST = 64 << 10

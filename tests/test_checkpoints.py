@@ -15,8 +15,8 @@ import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.checkpoint import sstable
-from alexnet_tf1.checkpoints import newest_sound, problem, sweep
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs.recovery import newest_sound, problem, sweep
 
 STEPS = (5, 20, 100)  # by name, 100 would come first
 INDEX, DATA, META = ".index", ".data-00000-of-00001", ".meta"

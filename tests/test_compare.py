@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from alexnet_tf1 import cli, overlay, report, runs
+from alexnet_tf1 import cli, overlay, report
 from alexnet_tf1.compare import compare, labels
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
 
 FIGURES: dict[str, Any] = {
     "final_loss": 0.75,

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.lock import LOCK, RunLock
+from alexnet_tf1.runs.lock import LOCK, RunLock
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
 import sys
-from alexnet_tf1.lock import RunLock
+from alexnet_tf1.runs.lock import RunLock
 with RunLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
 CONTENDER = """
 import os, sys
-from alexnet_tf1 import lock
+from alexnet_tf1.runs import lock
 from alexnet_tf1.errors import UserError
 lock._PATIENCE_S = 0
 held = 0

@@ -11,17 +11,18 @@ import pytest
 from forked import Command
 from small_set import SMALL
 
-from alexnet_tf1 import cli, evaluate, runs
+from alexnet_tf1 import cli, evaluate
 from alexnet_tf1.checkpoint.reader import Checkpoint
-from alexnet_tf1.checkpoints import problem
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.lock import RunLock
 from alexnet_tf1.loop import Steps
-from alexnet_tf1.resume import Start, cut_metrics, settings, start_of
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs.lock import RunLock
+from alexnet_tf1.runs.recovery import problem
+from alexnet_tf1.runs.resume import Start, cut_metrics, settings, start_of
 
 STEPS = 24
 OPTIONS = [

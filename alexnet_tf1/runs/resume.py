@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alexnet_tf1 import checkpoints, runs
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import recovery as checkpoints
 
 DATA = "data.json"
 # Where things are, how far to go, and on how many devices.
