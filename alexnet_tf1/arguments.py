@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from alexnet_tf1 import commands as run
-from alexnet_tf1 import report
+from alexnet_tf1.reporting import text as report
 
 
 class Parser(argparse.ArgumentParser):

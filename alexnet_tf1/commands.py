@@ -12,10 +12,10 @@ import sys
 import tempfile
 from typing import Any
 
-from alexnet_tf1 import report
 from alexnet_tf1.cluster import from_environment
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import text as report
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -146,7 +146,7 @@ def env(as_json: bool) -> int:
 
 def compare(folders: list[str], out: str, as_json: bool) -> int:
     """Prints runs side by side; needs no TensorFlow."""
-    from alexnet_tf1 import compare as comparing
+    from alexnet_tf1.reporting import compare as comparing
 
     found = comparing.compare(folders, out)
     if as_json:

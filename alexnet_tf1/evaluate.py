@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import confusion
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
@@ -20,6 +19,7 @@ from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import Kernels, choose
 from alexnet_tf1.recipes.optimizer import Optimization
+from alexnet_tf1.reporting import confusion
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.session import open_session
 from alexnet_tf1.system import hardware

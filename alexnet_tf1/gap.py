@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, plots
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
@@ -25,6 +25,7 @@ from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.layers import Norm
+from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import with_times

@@ -12,9 +12,10 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import listening, report
+from alexnet_tf1 import listening
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import text as report
 from alexnet_tf1.session import configuration
 
 CHECK_EVERY_S = 5.0  # between two looks at the others

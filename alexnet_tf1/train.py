@@ -9,11 +9,10 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, plots, together
+from alexnet_tf1 import evaluate, together
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.console import Console
 from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
@@ -22,6 +21,8 @@ from alexnet_tf1.fast import train as fast
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.parallel import Team
 from alexnet_tf1.peers import Peers
+from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import with_times

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from alexnet_tf1 import cli, overlay, report
-from alexnet_tf1.compare import compare, labels
+from alexnet_tf1 import cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import compare_plot
+from alexnet_tf1.reporting import text as report
+from alexnet_tf1.reporting.compare import compare, labels
 from alexnet_tf1.runs import folder as runs
 
 FIGURES: dict[str, Any] = {
@@ -50,7 +52,7 @@ def make(folder: Path, *, result: dict[str, Any] | None = None, logged=(100, 200
 @pytest.fixture
 def undrawn(monkeypatch):
     """Spares the half second that a picture takes."""
-    monkeypatch.setattr(overlay, "draw", lambda found, metrics, path, software: path.touch())
+    monkeypatch.setattr(compare_plot, "draw", lambda found, metrics, path, software: path.touch())
 
 
 def cells(table: str) -> list[dict[str, str]]:
@@ -87,7 +89,7 @@ def test_the_table_holds_the_figures_and_the_settings_that_differ(tmp_path, caps
     assert page.count("\n# 2 runs on cifar10\n") == 1
     with Image.open(tmp_path / "new/out/compare.png") as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", overlay.size(2))
+        assert (image.format, image.size) == ("PNG", compare_plot.size(2))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -185,17 +187,17 @@ def test_the_picture_has_the_size_it_says(count, tmp_path):
     found = compare([name] * count, str(tmp_path))
     with Image.open(found["files"][1]) as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", overlay.size(count))
+        assert (image.format, image.size) == ("PNG", compare_plot.size(count))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_only_its_own_files_are_replaced(tmp_path, monkeypatch):
-    from alexnet_tf1 import plots
+    from alexnet_tf1.reporting import plots
 
     def small(found: Any, metrics: Any, path: Path, software: str) -> None:
         plots.save(plots.Figure(figsize=(1, 1)), path, software)
 
-    monkeypatch.setattr(overlay, "draw", small)
+    monkeypatch.setattr(compare_plot, "draw", small)
     name = make(tmp_path / "run")
     compare([name], str(tmp_path / "out"))
     runs.Run(Path(name), TrainConfig()).log(step=300, loss=0.125, accuracy=0.5)
@@ -252,11 +254,11 @@ def test_json_is_one_document(tmp_path, capsys):
 
 
 def test_it_needs_no_tensorflow():
-    code = "import sys, alexnet_tf1.compare; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, alexnet_tf1.reporting.compare; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_setting_is_compared_but_where_things_are():
-    from alexnet_tf1.compare import NOT_COMPARED
+    from alexnet_tf1.reporting.compare import NOT_COMPARED
 
     assert set(NOT_COMPARED) <= {field.name for field in dataclasses.fields(TrainConfig)}

@@ -12,9 +12,10 @@ import pytest
 import test_env
 from cifar10_files import write_folder
 
-from alexnet_tf1 import cli, console, progress
+from alexnet_tf1 import cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, dataset, synthetic
+from alexnet_tf1.reporting import console, progress
 from alexnet_tf1.system import gpu
 
 IDLE = gpu.explain(test_env.RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))

@@ -11,10 +11,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_tf1 import cli, confusion, evaluate, plots
+from alexnet_tf1 import cli, evaluate
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import confusion, plots
 from alexnet_tf1.runs import folder as runs
 
 IMAGES = 45

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from alexnet_tf1 import plots
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import plots
 
 RESULT = {
     "dataset": {"name": "cifar10", "verified": False},

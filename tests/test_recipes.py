@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, evaluate, report
+from alexnet_tf1 import cli, evaluate
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import RECIPES, TrainConfig
@@ -17,6 +17,7 @@ from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.recipes.augment import Augmentation
 from alexnet_tf1.recipes.optimizer import Muon, Optimization, orthogonalised
+from alexnet_tf1.reporting import text as report
 
 BETTER = ("quick", "best")
 

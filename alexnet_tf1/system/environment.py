@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf1 import report
 from alexnet_tf1.data import cifar10
+from alexnet_tf1.reporting import text as report
 from alexnet_tf1.system import hardware
 
 # What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_tf1 import plots, report
+from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting import text as report
 
 # Okabe & Ito's palette without its yellow, which white paper swallows. Numbers of colours, lines
 # and markers have no common divisor (7, 4 and 9): 252 runs differ in one of them at least.

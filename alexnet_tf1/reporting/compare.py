@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from alexnet_tf1 import report
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import resume
 
@@ -223,9 +223,9 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out {folder} cannot be made ({reason}); name another folder") from None
     runs.check_writable(folder)
-    from alexnet_tf1 import overlay  # matplotlib takes half a second
+    from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
-    overlay.draw(found, metrics, folder / PICTURE, software=MARK)
+    compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)
     page = f"<!-- written by {MARK} -->\n{report.comparison(found)}\n\n![]({PICTURE})\n"
     runs.write_bytes(folder / TABLE, page.encode("utf-8"))
 

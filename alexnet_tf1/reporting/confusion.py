@@ -113,7 +113,7 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
     # Here, as matplotlib takes half a second that a plain `evaluate` need not wait for.
     from matplotlib.figure import Figure
 
-    from alexnet_tf1 import plots
+    from alexnet_tf1.reporting import plots
 
     figure = Figure(figsize=(9, 8.8), dpi=plots.DPI, layout="constrained")
     axes = figure.subplots()
@@ -160,7 +160,7 @@ def draw_worst(
     """
     from matplotlib.figure import Figure
 
-    from alexnet_tf1 import plots
+    from alexnet_tf1.reporting import plots
 
     figure = Figure(figsize=(11, 9.6), dpi=plots.DPI)
     # Places of its own: a layout that is searched for takes seconds for 40 plots.

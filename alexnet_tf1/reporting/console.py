@@ -11,11 +11,11 @@ import rich.console
 import tensorflow.compat.v1 as tf
 from rich.text import Text
 
-from alexnet_tf1 import report
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
