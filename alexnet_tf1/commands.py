@@ -106,7 +106,7 @@ def recalibrate(run: str, **settings: Any) -> int:
 def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
     """Prints the likeliest classes of picture files."""
     import_tensorflow()
-    from alexnet_tf1 import predict as prediction
+    from alexnet_tf1.serving import predict as prediction
 
     found = prediction.predict(run, images, **settings)
     print(json.dumps(found, indent=2) if as_json else report.prediction(found))
@@ -116,7 +116,7 @@ def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
 def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
     """Writes a SavedModel and prints where."""
     import_tensorflow()
-    from alexnet_tf1 import export as exporting
+    from alexnet_tf1.serving import export as exporting
 
     found = exporting.export(run, target, **settings)
     print(json.dumps(found, indent=2) if as_json else report.export(found))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from alexnet_tf1 import pictures
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.serving import images as pictures
 
 NOISE = np.random.RandomState(0).randint(0, 256, [40, 32, 3]).astype(np.uint8)
 SQUARE = NOISE[4:36]  # rows 4 to 35 are the middle of 40
@@ -308,7 +308,7 @@ def test_pillow_warns_nobody(save):
 
 MEASURE = """
 import sys
-from alexnet_tf1 import pictures
+from alexnet_tf1.serving import images as pictures
 
 def peak():
     with open("/proc/self/status") as status:

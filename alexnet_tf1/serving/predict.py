@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, pictures, single
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet, build_alexnet
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.serving import images as pictures
+from alexnet_tf1.serving import servable as single
 from alexnet_tf1.session import open_session
 
 CLASSES = 10

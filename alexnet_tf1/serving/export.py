@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, layers, single
+from alexnet_tf1 import evaluate, layers
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
@@ -22,6 +22,7 @@ from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import Tensor
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.serving import servable as single
 from alexnet_tf1.session import open_session
 
 TAG = tf.saved_model.tag_constants.SERVING
