@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers
-from alexnet_tf1.collectives import Replica
+from alexnet_tf1.distributed.collectives import Replica
 from alexnet_tf1.fast.kernels import EXACT, Kernels, Tensor
 from alexnet_tf1.layers import Norm
 from alexnet_tf1.recipes.optimizer import Optimization

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from typing import Any
 
-from alexnet_tf1.cluster import from_environment
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import text as report
 
@@ -32,7 +32,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
     if cluster and not cluster.is_chief:
         wanted = TrainConfig.from_options(given)  # checks what was typed
         import_tensorflow()
-        from alexnet_tf1.follow import follow
+        from alexnet_tf1.distributed.worker import follow
 
         signal = follow(cluster, given if resume else dataclasses.asdict(wanted), quiet=quiet)
         return DONE if signal is None else 128 + signal
@@ -47,7 +47,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
 
 def launch(workers: int, training: list[str]) -> int:
     """Trains with local workers; the status is the first that is not 0."""
-    from alexnet_tf1 import launch as launching
+    from alexnet_tf1.distributed import launch as launching
 
     return launching.launch(workers, training)
 

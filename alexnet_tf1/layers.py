@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.collectives import Replica
+from alexnet_tf1.distributed.collectives import Replica
 from alexnet_tf1.fast.kernels import EXACT, Kernels, Tensor
 
 Activation: TypeAlias = Callable[[Tensor], Tensor] | None

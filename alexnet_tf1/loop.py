@@ -15,6 +15,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import dataset
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.fast import train as fast
@@ -23,7 +24,6 @@ from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.resume import Start
 from alexnet_tf1.system.signals import Stopped, StopRequest
-from alexnet_tf1.together import ParallelSteps
 
 
 class Outcome(NamedTuple):

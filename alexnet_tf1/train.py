@@ -9,18 +9,20 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, together
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.distributed import train as together
+from alexnet_tf1.distributed.cluster import Cluster
+from alexnet_tf1.distributed.heartbeat import Peers
+from alexnet_tf1.distributed.replicas import Team
+from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.events import Events
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
-from alexnet_tf1.parallel import Team
-from alexnet_tf1.peers import Peers
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
@@ -30,7 +32,6 @@ from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import configuration, describe, open_session
 from alexnet_tf1.system import gpu, hardware
 from alexnet_tf1.system.signals import Stopped, StopRequest
-from alexnet_tf1.together import ParallelSteps
 
 # What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
 _FILE_ERRORS = (

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_tf1.checkpoint.reader import Checkpoint
-from alexnet_tf1.launch import environment_of, free_addresses
+from alexnet_tf1.distributed.launch import environment_of, free_addresses
 
 VECTORS = {"gradients, loss, hits, signals": 3_345_162 + 4, "nothing": 1}
 ONE_NORM = 2 * 1024  # mean and mean square of a fully connected layer, float64
@@ -125,9 +125,9 @@ def reduce_alone(task: int, addresses: list[str]) -> list[dict[str, Any]]:
     """A worker of `all_reduce`: milliseconds of each kind of reduction."""
     import tensorflow.compat.v1 as tf
 
-    from alexnet_tf1.cluster import Cluster
-    from alexnet_tf1.collectives import Replica
-    from alexnet_tf1.peers import Peers
+    from alexnet_tf1.distributed.cluster import Cluster
+    from alexnet_tf1.distributed.collectives import Replica
+    from alexnet_tf1.distributed.heartbeat import Peers
 
     rows = []
     with Peers(Cluster(tuple(addresses), task), 1, 60) as peers, tf.Graph().as_default():

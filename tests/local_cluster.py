@@ -7,7 +7,7 @@ import numpy as np
 from forked import Command
 
 from alexnet_tf1.checkpoint.reader import Checkpoint
-from alexnet_tf1.launch import environment_of, free_addresses
+from alexnet_tf1.distributed.launch import environment_of, free_addresses
 
 
 class Workers:

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from alexnet_tf1 import cli, cluster, launch, listening
+from alexnet_tf1 import cli
+from alexnet_tf1.distributed import cluster, launch, packet_filter
 from alexnet_tf1.errors import UserError
 
 TWO = ["127.0.0.1:2222", "127.0.0.1:2223"]
@@ -137,7 +138,7 @@ def test_a_server_hears_only_its_address():
             server.bind(("0.0.0.0", 0))
             server.listen()
             port = server.getsockname()[1]
-            assert listening.restrict(f"{address}:{port}") == (address == "127.0.0.1")
+            assert packet_filter.restrict(f"{address}:{port}") == (address == "127.0.0.1")
             heard = []
             for host in ("127.0.0.1", "127.0.0.2"):
                 with socket.socket() as client:

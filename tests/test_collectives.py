@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers
-from alexnet_tf1.collectives import Replica, average_fused
+from alexnet_tf1.distributed.collectives import Replica, average_fused
 from alexnet_tf1.session import configuration
 
 SHAPES = {"batch_normalization": [8, 5, 5, 6], "batch_normal": [8, 6]}

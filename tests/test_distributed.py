@@ -12,12 +12,12 @@ from local_cluster import Workers, losses, variables
 from small_set import SMALL
 
 from alexnet_tf1 import cli
-from alexnet_tf1.cluster import Cluster
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
+from alexnet_tf1.distributed.cluster import Cluster
+from alexnet_tf1.distributed.train import check_wanted
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs.recovery import problem
-from alexnet_tf1.together import check_wanted
 
 STEPS = 10
 OPTIONS = [

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from alexnet_tf1 import cli, launch
+from alexnet_tf1 import cli
+from alexnet_tf1.distributed import launch
 
 PROGRAM = """
 import json, os, signal, sys, time

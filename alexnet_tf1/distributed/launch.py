@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import IO, TextIO
 
-from alexnet_tf1.cluster import VARIABLE
+from alexnet_tf1.distributed.cluster import VARIABLE
 from alexnet_tf1.errors import UserError
 
 HOST = "127.0.0.1"

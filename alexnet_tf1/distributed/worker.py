@@ -9,14 +9,15 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, together
-from alexnet_tf1.cluster import Cluster
+from alexnet_tf1 import evaluate
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches, dataset
+from alexnet_tf1.distributed import train as together
+from alexnet_tf1.distributed.cluster import Cluster
+from alexnet_tf1.distributed.heartbeat import Peers
+from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.loop import check_finite, until_next_event
-from alexnet_tf1.parallel import Team
-from alexnet_tf1.peers import Peers
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import resume
 from alexnet_tf1.session import open_session

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cluster
 from alexnet_tf1.alexnet import AlexNet, inference, minimize
-from alexnet_tf1.cluster import Cluster
-from alexnet_tf1.collectives import Replica, average_fused
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.distributed import cluster
+from alexnet_tf1.distributed.cluster import Cluster
+from alexnet_tf1.distributed.collectives import Replica, average_fused
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import kernels_of
 from alexnet_tf1.fast.kernels import Tensor, custom_gradient

@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import listening
-from alexnet_tf1.cluster import Cluster
+from alexnet_tf1.distributed import packet_filter
+from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.session import configuration
@@ -74,7 +74,7 @@ class Peers:
                 "is the port in use, and the host this machine?"
             ) from None
         self.target = self._server.target
-        self.is_restricted = listening.restrict(cluster.addresses[cluster.task])
+        self.is_restricted = packet_filter.restrict(cluster.addresses[cluster.task])
 
     def configuration(self, precision: str = "float32") -> Any:
         """The ConfigProto of this worker's server and sessions.

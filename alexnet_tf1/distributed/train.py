@@ -14,15 +14,15 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.cluster import Cluster
-from alexnet_tf1.collectives import barrier, from_chief
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.distributed.cluster import Cluster
+from alexnet_tf1.distributed.collectives import barrier, from_chief
+from alexnet_tf1.distributed.heartbeat import Peers
+from alexnet_tf1.distributed.replicas import Team, build_step
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import Tensor
-from alexnet_tf1.parallel import Team, build_step
-from alexnet_tf1.peers import Peers
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs.resume import fingerprint
 from alexnet_tf1.system.signals import StopRequest

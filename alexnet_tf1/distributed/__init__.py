@@ -1,0 +1,1 @@
+"""One training step taken by several devices, processes or machines."""
