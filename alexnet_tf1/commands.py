@@ -65,7 +65,7 @@ def evaluate(run: str, as_json: bool, **settings: Any) -> int:
 def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
     """Prints the gap, measured; the status is 1 when it is above fail_gap."""
     import_tensorflow()
-    from alexnet_tf1 import gap
+    from alexnet_tf1.gap import diagnose as gap
 
     found = gap.diagnose(run, **settings)
     print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
@@ -97,7 +97,7 @@ def doctor(checkpoint: str, as_json: bool) -> int:
 def recalibrate(run: str, **settings: Any) -> int:
     """Prints what recalibration changed."""
     import_tensorflow()
-    from alexnet_tf1 import gap
+    from alexnet_tf1.gap import diagnose as gap
 
     print(report.recalibration(gap.recalibrate(run, **settings)))
     return DONE

@@ -14,13 +14,13 @@ import tensorflow.compat.v1 as tf
 from small_set import SMALL
 from tensorflow.core.protobuf import saved_model_pb2
 
-from alexnet_tf1 import gap
 from alexnet_tf1.batchnorm.audit import audit_file
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.gap import diagnose as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.serving import export as exporting
 from alexnet_tf1.serving.export import export

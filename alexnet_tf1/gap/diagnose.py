@@ -24,13 +24,13 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
 from alexnet_tf1.layers import Norm
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import with_times
 from alexnet_tf1.session import open_session
-from alexnet_tf1.verdict import BATCH, INFERENCE, PRECISE, verdict
 
 # Measured on the real images, docs/gap.md: more changes the accuracy by less than its noise.
 RECALIBRATION_IMAGES = 1_000
