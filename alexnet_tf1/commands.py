@@ -38,7 +38,7 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
         return DONE if signal is None else 128 + signal
     config = settings(given) if resume else TrainConfig.from_options(given)
     import_tensorflow()
-    from alexnet_tf1 import train as training
+    from alexnet_tf1.supervisor import run as training
 
     found = training.train(config, resume=resume, quiet=quiet, cluster=cluster)
     stopped_by = found["stopped_by"]

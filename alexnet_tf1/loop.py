@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf1 import midway
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import dataset
@@ -17,12 +16,13 @@ from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.events import Events
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.reporting import console, progress
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.resume import Start
+from alexnet_tf1.supervisor import periodic_test as midway
+from alexnet_tf1.supervisor.tensorboard import Events
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 

@@ -75,7 +75,7 @@ def reference(data: Any, batch_size: int) -> Run:
 
 
 def ours(**settings: Any) -> Callable[[Any, int], Run]:
-    """The loop of alexnet_tf1.train, without its log, for settings of TrainConfig."""
+    """The loop of alexnet_tf1.supervisor.run, without its log, for settings of TrainConfig."""
 
     def make(data: Any, batch_size: int) -> Run:
         import tensorflow.compat.v1 as tf

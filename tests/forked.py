@@ -9,7 +9,7 @@ from pathlib import Path
 from small_set import SMALL
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.train"])
+CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.supervisor.run"])
 
 
 def command(arguments, output, largest_file=None, environment=()):

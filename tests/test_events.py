@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, events, layers, midway, train
+from alexnet_tf1 import cli, layers
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.supervisor import periodic_test as midway
+from alexnet_tf1.supervisor import run as train
+from alexnet_tf1.supervisor import tensorboard as events
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 NORMS = ("batch_normalization", "batch_normalization_1", "batch_normal", "batch_normal_1")

@@ -24,7 +24,7 @@ from alexnet_tf1.gap import diagnose as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.serving import export as exporting
 from alexnet_tf1.serving.export import export
-from alexnet_tf1.train import train
+from alexnet_tf1.supervisor.run import train
 
 STEPS = 30
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from small_set import SMALL
 
-from alexnet_tf1 import evaluate, train
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.checkpoint.reader import Checkpoint
@@ -19,6 +19,7 @@ from alexnet_tf1.fast import kernels
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.fast.kernels import EXACT, choose
 from alexnet_tf1.loop import Steps
+from alexnet_tf1.supervisor import run as train
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)

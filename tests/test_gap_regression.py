@@ -30,7 +30,7 @@ from alexnet_tf1.data.synthetic import generate
 from alexnet_tf1.evaluate import evaluate, hits
 from alexnet_tf1.gap.diagnose import recalibrate, restored
 from alexnet_tf1.runs.folder import open_run
-from alexnet_tf1.train import train
+from alexnet_tf1.supervisor.run import train
 
 STEPS = 600
 

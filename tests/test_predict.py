@@ -19,7 +19,7 @@ from alexnet_tf1.gap import diagnose as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import resume
 from alexnet_tf1.serving.predict import predict
-from alexnet_tf1.train import train
+from alexnet_tf1.supervisor.run import train
 
 STEPS = 30
 

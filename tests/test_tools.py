@@ -9,7 +9,7 @@ from alexnet_tf1 import cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as gap
-from alexnet_tf1.train import train
+from alexnet_tf1.supervisor.run import train
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
 

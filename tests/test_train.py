@@ -19,7 +19,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.evaluate import evaluate
-from alexnet_tf1.train import train
+from alexnet_tf1.supervisor.run import train
 
 ROOT = Path(__file__).parents[1]
 SHORT = {"dataset": "synthetic", "steps": 60, "log_every": 20, "test_every": 30, "test_batches": 10}

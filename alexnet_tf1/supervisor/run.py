@@ -20,7 +20,6 @@ from alexnet_tf1.distributed.heartbeat import Peers
 from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.events import Events
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.reporting import plots
@@ -30,6 +29,7 @@ from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import with_times
 from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import configuration, describe, open_session
+from alexnet_tf1.supervisor.tensorboard import Events
 from alexnet_tf1.system import gpu, hardware
 from alexnet_tf1.system.signals import Stopped, StopRequest
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.config import TrainConfig, option
-from alexnet_tf1.midway import Tested
+from alexnet_tf1.supervisor.periodic_test import Tested
 
 TRAINED = ("loss", "accuracy", "images_per_s")  # keys of metrics.jsonl, in the order of `trained`
 BINS = 30  # as many as TensorBoard draws
