@@ -84,8 +84,8 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         from alexnet_tf1.config import TrainConfig
         from alexnet_tf1.data.batches import Batches
         from alexnet_tf1.fast import train as fast
-        from alexnet_tf1.loop import Steps
         from alexnet_tf1.session import open_session
+        from alexnet_tf1.train import Steps
 
         tf.disable_eager_execution()
         config = TrainConfig(batch_size=batch_size, **settings)

@@ -18,8 +18,8 @@ from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.fast import kernels
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.fast.kernels import EXACT, choose
-from alexnet_tf1.loop import Steps
 from alexnet_tf1.supervisor import run as train
+from alexnet_tf1.train import Steps
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)

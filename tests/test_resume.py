@@ -18,11 +18,11 @@ from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.loop import Steps
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import problem
 from alexnet_tf1.runs.resume import Start, cut_metrics, settings, start_of
+from alexnet_tf1.train import Steps
 
 STEPS = 24
 OPTIONS = [

@@ -17,11 +17,11 @@ from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.heartbeat import Peers
 from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.loop import check_finite, until_next_event
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import resume
 from alexnet_tf1.session import open_session
 from alexnet_tf1.system.signals import StopRequest
+from alexnet_tf1.train import check_finite, until_next_event
 
 
 def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) -> int | None:

@@ -21,7 +21,6 @@ from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.loop import Loop, Outcome, Steps, first_batches
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
@@ -32,6 +31,7 @@ from alexnet_tf1.session import configuration, describe, open_session
 from alexnet_tf1.supervisor.tensorboard import Events
 from alexnet_tf1.system import gpu, hardware
 from alexnet_tf1.system.signals import Stopped, StopRequest
+from alexnet_tf1.train import Loop, Outcome, Steps, first_batches
 
 # What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
 _FILE_ERRORS = (
