@@ -2,6 +2,6 @@
 
 import sys
 
-from alexnet_tf1.cli import main
+from alexnet_tf1.cli.main import main
 
 sys.exit(main(["train", *sys.argv[1:]]))

@@ -60,7 +60,7 @@ setup(
         ],
     },
     entry_points={
-        "console_scripts": ["alexnet-tf1 = alexnet_tf1.cli:main"],
+        "console_scripts": ["alexnet-tf1 = alexnet_tf1.cli.main:main"],
         "pytest11": ["alexnet_tf1 = alexnet_tf1.pytest_plugin"],  # the fixture batch_norm_audit
     },
     classifiers=[

@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 
 PAGE = Path(__file__).with_name("commands.md")
 INTRODUCTION = """\

@@ -26,7 +26,7 @@ def command(arguments, output, largest_file=None, environment=()):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    from alexnet_tf1 import cli
+    from alexnet_tf1.cli import main as cli
     from alexnet_tf1.data import synthetic
 
     synthetic.generate = SMALL

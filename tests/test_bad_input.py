@@ -16,7 +16,7 @@ import mistakes
 import pytest
 from saved import layer, save
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10, synthetic
 
 CASES = [*bad_inputs.table(), *bad_resumes.cases()]

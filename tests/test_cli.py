@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.distributed import cluster, launch, packet_filter
 from alexnet_tf1.errors import UserError
 

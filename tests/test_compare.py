@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import compare_plot

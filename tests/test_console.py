@@ -12,7 +12,7 @@ import pytest
 import test_env
 from cifar10_files import write_folder
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, dataset, synthetic
 from alexnet_tf1.reporting import console, progress

@@ -11,7 +11,7 @@ import pytest
 from local_cluster import Workers, losses, variables
 from small_set import SMALL
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster

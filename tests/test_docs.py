@@ -57,7 +57,7 @@ with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
 
 
 def test_the_readme_names_every_command():
-    from alexnet_tf1 import cli
+    from alexnet_tf1.cli import main as cli
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (commands,) = (a for a in cli._parser()._actions if a.metavar == "COMMAND")

@@ -7,7 +7,7 @@ import mistakes
 import pytest
 from cifar10_files import write_folder
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10
 from alexnet_tf1.system import environment, gpu
 
@@ -198,7 +198,7 @@ def test_env_says_that_tensorflow_cannot_be_imported(capsys, monkeypatch):
     def broken():
         raise ImportError("libtensorflow_cc.so.2: cannot open\nmore")
 
-    monkeypatch.setattr("alexnet_tf1.commands.import_tensorflow", broken)
+    monkeypatch.setattr("alexnet_tf1.cli.commands.import_tensorflow", broken)
     assert cli.main(["env"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: TensorFlow cannot be imported (libtensorflow_cc.so.2: cannot")

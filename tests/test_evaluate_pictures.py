@@ -11,7 +11,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_tf1 import cli, evaluate
+from alexnet_tf1 import evaluate
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, layers
+from alexnet_tf1 import layers
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.supervisor import periodic_test as midway

@@ -22,10 +22,10 @@ from hostile_files import ENDLESS, FORGED, entry, one, write_checkpoint
 from saved import layer, save
 
 import alexnet_tf1
-from alexnet_tf1 import cli
 from alexnet_tf1.batchnorm import flatten
 from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
 from alexnet_tf1.checkpoint import reader as checkpoint_files
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10
 
 OPS = ("PyFunc", "EagerPyFunc", "ReadFile", "WriteFile")

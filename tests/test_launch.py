@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.distributed import launch
 
 PROGRAM = """

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import audit_graph, cli
+from alexnet_tf1 import audit_graph
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.testing import assert_batch_norm
 
 ROOT = Path(__file__).parents[1]

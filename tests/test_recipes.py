@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import cli, evaluate
+from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import RECIPES, TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.batches import SCALED, Batches

@@ -11,8 +11,9 @@ import pytest
 from forked import Command
 from small_set import SMALL
 
-from alexnet_tf1 import cli, evaluate
+from alexnet_tf1 import evaluate
 from alexnet_tf1.checkpoint.reader import Checkpoint
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split

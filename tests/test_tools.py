@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alexnet_tf1 import cli
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as gap

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO, get_args, get_origin, get_type_hints
 
 import alexnet_tf1
-from alexnet_tf1 import arguments
-from alexnet_tf1 import commands as run
+from alexnet_tf1.cli import arguments
+from alexnet_tf1.cli import commands as run
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import text as report

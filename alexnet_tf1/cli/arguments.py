@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from alexnet_tf1 import commands as run
+from alexnet_tf1.cli import commands as run
 from alexnet_tf1.reporting import text as report
 
 
