@@ -49,7 +49,7 @@ def reference(data: Any, batch_size: int) -> Run:
     sys.path.insert(0, str(HERE.parent / "tests"))
     import numpy as np
     import tensorflow.compat.v1 as tf
-    from oracle import reference_alexnet
+    from support.oracle import reference_alexnet
 
     tf.disable_eager_execution()
     images, labels = data.train.images / 127.5 - 1, data.train.labels

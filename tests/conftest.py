@@ -24,7 +24,7 @@ LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the or
 # Begun first, the longest first: begun last, one of them would keep one core busy and the other
 # idle. xdist by itself begins with the files of most tests, which here are the quickest.
 LONG = [
-    "test_gap_regression.py", "test_fast.py", "test_train.py", "test_resume.py", "test_faults.py",
+    "test_gap_regression.py", "test_fast.py", "test_train.py", "test_resume.py", "test_kills.py",
     "test_tools.py", "test_export.py", "test_alexnet.py",
 ]  # fmt: skip
 
@@ -67,7 +67,7 @@ def oracle(given, tmp_path_factory):
         pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
     folder = tmp_path_factory.mktemp("oracle")
     np.savez(folder / "given.npz", **given)
-    script = Path(__file__).with_name("oracle.py")
+    script = Path(__file__).parent / "support" / "oracle.py"
     subprocess.run(
         [sys.executable, script, folder / "given.npz", folder / "found.npz"],
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fuzz_targets as targets
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from hostile_files import HEADER, table
+from support import fuzz_targets as targets
+from support.hostile_files import HEADER, table
 
 hypothesis = pytest.importorskip("hypothesis", reason="pip install '.[test]'")
 from hypothesis import HealthCheck, given, seed, settings  # noqa: E402
@@ -321,7 +321,7 @@ def test_the_fuzzers_see_faults(fault: str, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("name", ["batch", "config", "metrics", "graph", "checkpoint"])
 def test_atheris_finds_nothing(name: str, tmp_path: Path) -> None:
     seconds = max(5, int(LONG / 5))
-    script = Path(__file__).with_name("fuzz_atheris.py")
+    script = Path(__file__).parent / "support" / "fuzz_atheris.py"
     done = subprocess.run(
         [sys.executable, script, name, f"-max_total_time={seconds}"],
         cwd=tmp_path,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from audit_corpus import dense, inputs, loss_of, minimize, moments_norm, switch
-from audit_graphs_single import network
-from cifar10_files import FILES, python2_batch, random_batch
-from hostile_files import ENDLESS, FORGED, entry, one, write_checkpoint
-from saved import layer, save
+from corpus.cases import dense, inputs, loss_of, minimize, moments_norm, switch
+from corpus.single import network
+from support.cifar10_files import FILES, python2_batch, random_batch
+from support.hostile_files import ENDLESS, FORGED, entry, one, write_checkpoint
+from support.saved import layer, save
 
 import alexnet_tf1
 from alexnet_tf1.batchnorm import flatten

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from oracle import run_layer
+from support.oracle import run_layer
 
 from alexnet_tf1 import layers
 

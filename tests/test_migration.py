@@ -28,7 +28,7 @@ def their_world(tmp_path_factory):
         pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
     folder = tmp_path_factory.mktemp("their_model")
     process = subprocess.run(
-        [sys.executable, Path(__file__).with_name("migration_program.py"), folder],
+        [sys.executable, Path(__file__).parent / "support" / "migration_program.py", folder],
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
         check=True,
         capture_output=True,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from small_set import SMALL
+from support.small_set import SMALL
 
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic

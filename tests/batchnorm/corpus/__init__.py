@@ -1,0 +1,1 @@
+"""Graphs whose right answer is known: right ones and their sabotaged twins."""

@@ -1,0 +1,198 @@
+"""What `train` prints where: quiet, loud, to a file, to a terminal with and without colours."""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pty
+
+import pytest
+from support import mistakes
+from support.cifar10_files import write_folder
+from support.machines import RIGHT
+
+from alexnet_tf1.cli import main as cli
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import cifar10, dataset, synthetic
+from alexnet_tf1.reporting import console, progress
+from alexnet_tf1.system import gpu
+
+IDLE = gpu.explain(RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
+SHORT = ["--batch-size=4", "--log-every=1", "--test-every=2", "--checkpoint-every=2"]
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A synthetic set of 40 and 20 images, files of CIFAR-10 with 20 each, and no network."""
+
+    def no_network(url, *_, **__):
+        raise cifar10.DownloadError("no network in tests")
+
+    with pytest.MonkeyPatch.context() as patch:
+        generate = functools.partial(synthetic.generate, train_images=40, test_images=20)
+        patch.setattr(synthetic, "generate", generate)
+        patch.setattr(cifar10, "IMAGES_PER_FILE", mistakes.IMAGES)
+        patch.setattr(cifar10, "fetch", no_network)
+        patch.setattr(gpu, "look", lambda: IDLE)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(small, tmp_path_factory):
+    """A loud run on files that are not the published ones, its quiet resumption: out, error."""
+    place = tmp_path_factory.mktemp("console")
+    write_folder(place / "data" / cifar10.FOLDER, mistakes.IMAGES)
+    data = f"--data-dir={place / 'data'}"
+    return {
+        "loud": train(place / "run", *SHORT, "--steps=2", data),
+        "quiet": train(place / "run", "--quiet", "--resume", "--steps=3"),
+        "folder": place / "run",
+    }
+
+
+def train(folder, *options):
+    """Runs the command, its two outputs caught apart."""
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        assert cli.main(["train", f"--run-dir={folder}", *options]) == 0
+    return out.getvalue().splitlines(), error.getvalue().splitlines()
+
+
+def test_a_quiet_run_prints_its_result_only(runs):
+    out, _ = runs["quiet"]
+    assert len(out) == 2
+    assert out[0].startswith("test accuracy on all 20 images of cifar10: ")
+    assert out[1].startswith("3 steps in ")
+    assert out[1].endswith(f"results in {runs['folder']}")
+
+
+def test_a_quiet_run_does_not_hide_what_must_be_told(runs):
+    _, error = runs["quiet"]
+    assert len(error) == 2
+    assert error[0].endswith("marked as not verified")
+    assert error[1] == f"warning: {IDLE.line}"
+
+
+def test_a_quiet_run_does_not_hide_the_stand_in(small, tmp_path, capsys):
+    for quiet in (True, False):
+        dataset.load("auto", tmp_path, announce=console.Console(quiet=quiet).announce)
+        out, error = capsys.readouterr()
+        told, silent = (error, out) if quiet else (out, error)
+        assert "Using the embedded SYNTHETIC set" in told
+        assert silent == ""
+
+
+def test_quiet_is_no_setting_of_the_run_and_the_idle_gpu_is_in_its_result(runs):
+    assert "quiet" not in (runs["folder"] / "config.json").read_text()
+    assert json.loads((runs["folder"] / "result.json").read_text())["gpu_note"] == IDLE.line
+
+
+def test_a_loud_run_sums_up_before_and_after(runs):
+    out, error = runs["loud"]
+    folder = runs["folder"]
+    assert error == []
+    first = next(n for n, line in enumerate(out) if line.startswith("data set:"))
+    last = next(n for n, line in enumerate(out) if line.startswith("tested:"))
+    assert any("marked as not verified" in line for line in out[:first])
+    steps = [line for line in out if line.startswith("[")]
+    assert [line.split(",")[0] for line in steps] == [
+        "[Train] Step: 1", "[Train] Step: 2", "[Test] Step: 2",
+    ]  # fmt: skip
+    before, after = out[first : out.index(steps[0])], out[last:]
+    labels = [line.partition(":")[0] for line in before]
+    assert labels == [
+        "data set", "device", "parameters", "run folder", "training", "arithmetic", "versions",
+        "GPU", "audit, BN201",
+    ]  # fmt: skip
+    for block in (before, after):
+        assert len({len(line) - len(line.partition(":")[2].lstrip()) for line in block}) == 1
+    assert "not the published files" in before[0]
+    assert "2 steps of 4 images, 0.08 epochs" in before[4]
+    assert [line for line in before + after if str(folder) in line] == [before[3], after[-1]]
+
+
+def test_a_recipe_says_what_is_not_the_original_s():
+    assert console._recipe(TrainConfig()) == []
+    ((label, text),) = console._recipe(TrainConfig.from_options({"recipe": "best"}))
+    assert (label, text) == (
+        "recipe",
+        "best: Muon at 0.03 for conv2 to conv5, one-cycle rate, mirrored images, "
+        "images moved by up to 2 pixels, labels smoothed by 0.1",
+    )
+    ((_, text),) = console._recipe(TrainConfig(weight_decay=0.5))
+    assert text == "original: weight decay 0.5"
+
+
+def on_a_terminal(show, monkeypatch, **environment):
+    """What `show` writes when standard output is a pseudo-terminal."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+            monkeypatch.setattr("sys.stdout", terminal)
+            show()
+        return everything(ours)
+    finally:
+        os.close(ours)
+
+
+def everything(descriptor):
+    """All that was written to the other end, which is closed: a read may give less."""
+    pieces = []
+    while True:
+        try:
+            piece = os.read(descriptor, 10_000)
+        except OSError:  # how Linux says that nothing is left
+            return b"".join(pieces).decode()
+        if not piece:
+            return b"".join(pieces).decode()
+        pieces.append(piece)
+
+
+def rows():
+    console._show([("device", "x" * 200)], [("GPU", "idle [bold] :smile: 3")])
+
+
+def test_colours_on_a_terminal_only_and_not_if_unwanted(monkeypatch, capsys):
+    rows()
+    plain = capsys.readouterr().out
+    assert plain == f"device: {'x' * 200}\nGPU:    idle [bold] :smile: 3\n"
+    assert "\x1b[36mdevice:" in on_a_terminal(rows, monkeypatch)
+    for unwanted in ({"NO_COLOR": "1"}, {"NO_COLOR": "0"}, {"TERM": "dumb"}):
+        assert on_a_terminal(rows, monkeypatch, **unwanted).replace("\r", "") == plain
+    assert "\x1b[36m" in on_a_terminal(rows, monkeypatch, NO_COLOR="")  # empty: not set
+
+
+def test_colours_are_not_forced_into_a_file(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    rows()
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def bar(quiet=False):
+    with progress.bar(10, quiet=quiet) as advance:
+        advance(5)
+        print("[Train] Step: 5, loss: 1.00000, acc:0.50000")
+
+
+LINE = "[Train] Step: 5, loss: 1.00000, acc:0.50000\n"
+
+
+def test_the_bar_on_a_terminal_only(monkeypatch, capsys):
+    bar()
+    assert capsys.readouterr().out == LINE
+    shown = on_a_terminal(bar, monkeypatch)
+    assert "/10" in shown
+    assert "steps/s" in shown
+    for hidden, environment in ((bar, {"TERM": "dumb"}), (lambda: bar(quiet=True), {})):
+        assert on_a_terminal(hidden, monkeypatch, **environment).replace("\r", "") == LINE
+
+
+def test_the_bar_has_no_colours_if_they_are_unwanted(monkeypatch):
+    assert "\x1b[38;5" in on_a_terminal(bar, monkeypatch)
+    assert "\x1b[38;5" not in on_a_terminal(bar, monkeypatch, NO_COLOR="1")

@@ -1,0 +1,63 @@
+"""Training processes killed at random moments and resumed: every variable as if nothing had been.
+
+FAULT_KILLS=N tries more moments than the gate does: 20 and more before a release.
+"""
+
+import os
+import random
+import time
+
+import numpy as np
+import pytest
+from support.forked import Command
+from support.run_files import metrics, variables
+
+STEPS = 90
+OPTIONS = [
+    "--dataset", "synthetic", "--batch-size", 4, "--log-every", 5, "--test-every", 30,
+    "--test-batches", 10, "--checkpoint-every", 10, "--steps", STEPS,
+]  # fmt: skip
+KILLS = int(os.environ.get("FAULT_KILLS", "8"))
+
+
+RECIPE = ("--recipe", "quick", "--shift", "2")  # and with it --fast
+
+
+@pytest.mark.parametrize(
+    ("loop", "kills"), [((), KILLS), (RECIPE, KILLS // 4)], ids=["default", "recipe"]
+)
+def test_kills_leave_no_trace(loop, kills, tmp_path):
+    whole, run, output = tmp_path / "whole", tmp_path / "run", tmp_path / "output"
+    assert Command(["train", *OPTIONS, *loop, "--run-dir", whole], output).end() == 0
+    moments = random.Random(kills)
+    during_saves = killed = 0
+    process = Command(["train", *OPTIONS, *loop, "--run-dir", run], output)
+    while killed < kills:
+        process.wait_for("run folder:" if killed == 0 else "resumed after step")
+        if killed % 4 == 3:
+            during_saves += wait_for_a_save(process, run)
+        else:
+            time.sleep(moments.uniform(0, 0.8))
+        if not process.process.is_alive():  # it was through: the rest of the kills go to a new run
+            break
+        process.process.kill()
+        assert process.end() == -9
+        killed += 1
+        process = Command(["train", "--resume", "--run-dir", run], output)
+    assert process.end() == 0, process.text()
+    assert killed == kills
+    assert during_saves >= kills // 8, "no kill hit a save"
+    assert metrics(run) == metrics(whole)
+    for name, value in variables(whole, STEPS).items():
+        np.testing.assert_array_equal(variables(run, STEPS)[name], value, err_msg=name)
+    kept = [sorted(path.name for path in (f / "checkpoints").iterdir()) for f in (run, whole)]
+    assert kept[0] == kept[1]
+
+
+def wait_for_a_save(process, run):
+    """Until half of a checkpoint is on the disk; False if the process ended first."""
+    while process.process.is_alive():
+        for name in os.listdir(run / "checkpoints"):
+            if "tempstate" in name:
+                return True
+    return False
