@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import layers
-from alexnet_tf1.distributed.collectives import Replica
-from alexnet_tf1.fast.kernels import EXACT, Kernels, Tensor
-from alexnet_tf1.layers import Norm
-from alexnet_tf1.recipes.optimizer import Optimization
+from alexnet_tf1 import layers, norms
+from alexnet_tf1.ops import ORIGINAL, Ops, Tensor
 
 UpdateOps = Literal["control", "none"]
 FcBatchNorm = Literal["batch", "ema"]
-ORIGINAL = Optimization()  # Adam at a constant rate
 
 
 class AlexNet(NamedTuple):
@@ -31,7 +26,7 @@ class AlexNet(NamedTuple):
       loss: float32 [], mean softmax cross-entropy in nats.
       accuracy: float64 [], mean of hits.
       global_step: int64 variable [], steps trained.
-      train_op: the op that trains one step.
+      train_op: the op that trains one step; None in a graph that has none.
       norms: the four batch normalisations in forward order.
     """
 
@@ -45,17 +40,16 @@ class AlexNet(NamedTuple):
     accuracy: Tensor
     global_step: Tensor
     train_op: Tensor
-    norms: tuple[Norm, ...]
+    norms: tuple[norms.Norm, ...]
 
 
 def build_alexnet(
     update_ops: UpdateOps = "control",
     fc_batch_norm: FcBatchNorm = "batch",
-    learning_rate: float = 1e-3,
     *,
-    kernels: Kernels = EXACT,
-    optimization: Optimization = ORIGINAL,
-    with_train_op: bool = True,
+    optimizer: Any = None,
+    label_smoothing: float = 0.0,
+    ops: Ops = ORIGINAL,
 ) -> AlexNet:
     """Builds the network, its loss and its training op in the current graph.
 
@@ -64,10 +58,9 @@ def build_alexnet(
         which is the mistake this project is about.
       fc_batch_norm: "batch" is the original, whose fully connected layers normalise with the
         batch even in inference; "ema" gives them moving averages.
-      learning_rate: of Adam, dimensionless.
-      kernels: the ops to compute with; by default those of the original.
-      optimization: how a step changes the weights; by default as the original's.
-      with_train_op: False leaves train_op None, for a graph that is trained by other means.
+      optimizer: a tf.train.Optimizer; None for the original's.
+      label_smoothing: see `cross_entropy`.
+      ops: what the layers compute with.
 
     Returns:
       The tensors and ops to feed and fetch.
@@ -75,22 +68,21 @@ def build_alexnet(
     Raises:
       ValueError: if an option is not one of those above.
     """
-    _check("update_ops", update_ops, ("control", "none"))
+    net = build_for_testing(fc_batch_norm, label_smoothing=label_smoothing, ops=ops)
+    return net._replace(train_op=minimize(net.loss, update_ops, optimizer))
+
+
+def build_for_testing(
+    fc_batch_norm: FcBatchNorm = "batch", *, label_smoothing: float = 0.0, ops: Ops = ORIGINAL
+) -> AlexNet:
+    """Builds what `build_alexnet` does, but for the training op; the arguments are its."""
     _check("fc_batch_norm", fc_batch_norm, ("batch", "ema"))
     images = tf.placeholder(tf.float32, [None, 3072], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
     is_training = tf.placeholder(tf.bool, [], name="is_training")
 
-    logits = inference(images, is_training, fc_batch_norm, kernels)
-    loss = optimization.loss(labels, logits)
+    logits = inference(images, is_training, fc_batch_norm, ops)
     hits = tf.equal(tf.argmax(logits, 1), labels, name="hits")
-    accuracy = tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy")
-
-    global_step = tf.train.get_or_create_global_step()
-    train_op = None
-    if with_train_op:
-        train_op = minimize(loss, global_step, update_ops, learning_rate, optimization)
-
     return AlexNet(
         images=images,
         labels=labels,
@@ -98,95 +90,98 @@ def build_alexnet(
         logits=logits,
         probabilities=tf.nn.softmax(logits, name="probabilities"),
         hits=hits,
-        loss=loss,
-        accuracy=accuracy,
-        global_step=global_step,
-        train_op=train_op,
-        norms=layers.norms(tf.get_default_graph()),
+        loss=cross_entropy(labels, logits, label_smoothing),
+        accuracy=tf.reduce_mean(tf.cast(hits, tf.float64), name="accuracy"),
+        global_step=tf.train.get_or_create_global_step(),
+        train_op=None,
+        norms=norms.recorded(tf.get_default_graph()),
     )
 
 
-def minimize(
-    loss: Tensor,
-    global_step: Tensor,
-    update_ops: UpdateOps,
-    learning_rate: float,
-    optimization: Optimization = ORIGINAL,
-) -> Tensor:
-    """Builds the op that trains one step and counts it.
-
-    Args:
-      loss: float32 [], what to make small.
-      global_step: int64 variable [], counted up by one.
-      update_ops: see build_alexnet.
-      learning_rate: of Adam, dimensionless.
-      optimization: see build_alexnet.
-
-    Returns:
-      The op, named train_op.
-    """
-    if update_ops == "none":
-        return optimization.minimize(loss, global_step, learning_rate)
-    # The author's lesson. minimize() runs the gradients and nothing else: unless the update
-    # ops come before it here, the moving averages that inference reads stay where they began.
-    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        return optimization.minimize(loss, global_step, learning_rate)
-
-
 def inference(
-    images: Tensor,
-    is_training: Tensor | bool,
-    fc_batch_norm: FcBatchNorm,
-    kernels: Kernels = EXACT,
-    replica: Replica | None = None,
+    images: Tensor, is_training: Tensor | bool, fc_batch_norm: FcBatchNorm, ops: Ops = ORIGINAL
 ) -> Tensor:
-    """From pixels to logits.
+    """Computes the logits of images.
 
     Args:
       images: float32 [N, 3072], channel-major.
       is_training: bool [] tensor, or a Python bool, which builds the one branch only.
       fc_batch_norm: see build_alexnet.
-      kernels: see build_alexnet.
-      replica: which copy of the network in training this is, if there are others.
+      ops: what the layers compute with.
 
     Returns:
       float32 [N, 10].
     """
-    conv2d = functools.partial(layers.conv2d, kernels=kernels)
-    dense = functools.partial(layers.dense, kernels=kernels)
-    batch_normalization = functools.partial(layers.batch_normalization, replica=replica)
-
     x = tf.reshape(images, [-1, 3, 32, 32], name="channels_first")
     x = tf.transpose(x, [0, 2, 3, 1], name="channels_last")  # [N, 32, 32, 3]
 
-    x = conv2d(x, 48, 3, activation=tf.nn.relu, name="conv1")
-    x = kernels.local_response_normalization(
+    x = layers.conv2d(x, 48, 3, activation=tf.nn.relu, ops=ops, name="conv1")
+    x = ops.local_response_normalization(
         x, depth_radius=4, bias=1.0, alpha=0.001 / 9.0, beta=0.75, name="norm1"
     )
     x = layers.max_pooling2d(x, 2, 2, name="pool1")  # [N, 16, 16, 48]
 
-    x = conv2d(x, 96, 3, name="conv2")
-    x = batch_normalization(x, is_training, name="batch_normalization")
+    x = layers.conv2d(x, 96, 3, ops=ops, name="conv2")
+    x = layers.batch_normalization(x, is_training, ops=ops, name="batch_normalization")
     x = tf.nn.relu(x, name="relu2")
     x = layers.max_pooling2d(x, 2, 2, name="pool2")  # [N, 8, 8, 96]
 
-    x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv3")
-    x = conv2d(x, 192, 3, activation=tf.nn.relu, name="conv4")
+    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, ops=ops, name="conv3")
+    x = layers.conv2d(x, 192, 3, activation=tf.nn.relu, ops=ops, name="conv4")
     # A quirk of the original, kept: conv5 is rectified before its normalisation and after it.
-    x = conv2d(x, 96, 3, activation=tf.nn.relu, name="conv5")
-    x = batch_normalization(x, is_training, name="batch_normalization_1")
+    x = layers.conv2d(x, 96, 3, activation=tf.nn.relu, ops=ops, name="conv5")
+    x = layers.batch_normalization(x, is_training, ops=ops, name="batch_normalization_1")
     x = tf.nn.relu(x, name="relu5")
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  # [N, 4, 4, 96]
 
     x = layers.flatten(x, name="flatten")  # [N, 1536]
     x = tf.cast(x, tf.float32)  # bfloat16, if any, ends here; a float32 tensor passes unchanged
     for name, norm in (("dense", "batch_normal"), ("dense_1", "batch_normal_1")):
-        x = dense(x, 1024, name=name)
-        x = layers.batch_normal(
-            x, is_training, statistics=fc_batch_norm, replica=replica, name=norm
-        )
+        x = layers.dense(x, 1024, ops=ops, name=name)
+        x = layers.batch_normal(x, is_training, statistics=fc_batch_norm, ops=ops, name=norm)
         x = tf.nn.relu(x, name=f"{name}_relu")  # [N, 1024]
-    return dense(x, 10, name="dense_2")
+    return layers.dense(x, 10, ops=ops, name="dense_2")
+
+
+def cross_entropy(labels: Tensor, logits: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Takes the mean softmax cross-entropy in nats.
+
+    Args:
+      labels: int64 [N].
+      logits: float32 [N, C].
+      label_smoothing: part of a label that is spread over all classes, 0 to 1.
+
+    Returns:
+      float32 [].
+    """
+    if not label_smoothing:
+        return tf.losses.sparse_softmax_cross_entropy(labels, logits, scope="loss")
+    targets = tf.one_hot(labels, int(logits.shape[-1]))
+    return tf.losses.softmax_cross_entropy(
+        targets, logits, label_smoothing=label_smoothing, scope="loss"
+    )
+
+
+def minimize(loss: Tensor, update_ops: UpdateOps, optimizer: Any = None) -> Tensor:
+    """Builds the op that trains one step and counts it in global_step.
+
+    Args:
+      loss: float32 [], what to make small.
+      update_ops: see build_alexnet.
+      optimizer: see build_alexnet.
+
+    Returns:
+      The op, named train_op.
+    """
+    _check("update_ops", update_ops, ("control", "none"))
+    optimizer = optimizer or tf.train.AdamOptimizer(1e-3)
+    global_step = tf.train.get_or_create_global_step()
+    if update_ops == "none":
+        return optimizer.minimize(loss, global_step, name="train_op")
+    # The author's lesson. minimize() runs the gradients and nothing else: unless the update
+    # ops come before it here, the moving averages that inference reads stay where they began.
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        return optimizer.minimize(loss, global_step, name="train_op")
 
 
 def _check(option: str, value: str, allowed: tuple[str, ...]) -> None:

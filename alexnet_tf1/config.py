@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alexnet_tf1.errors import UserError
 
+# With the value at which it did nothing, a setting of an earlier version is passed over.
+_NO_LONGER_SETTINGS = [("weight_decay", 0)]
 FLOAT32_MAX = 3.4e38  # a little less; Adam's rate is a float32 tensor
 
 
@@ -31,17 +32,16 @@ class TrainConfig:
       checkpoint_every: steps between checkpoints.
       keep: newest checkpoints kept.
       run_dir: folder for the run; None for a new one under runs/.
-      fast: whether steps run in the graph, with ops that round differently (fast.py).
+      fast: whether steps run in the graph, with ops that round differently (fast/).
       precision: "bfloat16" multiplies so in the convolutions; variables stay float32.
-      recipe: whose settings the run began with; see RECIPES.
-      optimizer: "adam", or "muon" for the kernels of conv2 to conv5 (optimizer.py).
+      recipe: whose settings the run began with; see recipes/presets.py.
+      optimizer: "adam", or "muon" for the kernels of conv2 to conv5 (recipes/optimizer.py).
       muon_rate: learning rate of Muon, dimensionless.
       schedule: "constant", or "one-cycle": the rate rises in a line, then falls in one to 0.
       warmup: part of the steps in which a one-cycle rate rises, 0 to 1.
-      flip: whether training images are mirrored in every other walk through the data.
+      flip: whether training images are mirrored in every other epoch.
       shift: most pixels by which training images are moved, 0 to 16.
       label_smoothing: part of a training label that is spread over all classes, 0 to 1.
-      weight_decay: of the kernels, decoupled: times the learning rate, per step.
       devices: on which a worker trains, each on its part of the batch: GPUs, or parts of a CPU.
       local_batch_norm: whether each device normalises by its own part of the batch.
       worker_timeout: seconds to wait for a worker that does not come or does not answer.
@@ -74,7 +74,6 @@ class TrainConfig:
     flip: bool = False
     shift: int = 0
     label_smoothing: float = 0.0
-    weight_decay: float = 0.0
     devices: int = 1
     local_batch_norm: bool = False
     worker_timeout: int = 120
@@ -93,29 +92,13 @@ class TrainConfig:
                 raise UserError(
                     f"{option(name)} {rate} is not a positive float32 number; try {usual}"
                 )
-        for name, most in (("warmup", 1), ("label_smoothing", 1), ("weight_decay", FLOAT32_MAX)):
+        for name, most in (("warmup", 1), ("label_smoothing", 1)):
             if not 0 <= getattr(self, name) < most:
                 raise UserError(f"{option(name)} {getattr(self, name)} is not in 0 to {most}")
         if not 0 <= self.shift <= 16:
             raise UserError(f"--shift {self.shift} is not in 0 to 16, half an image")
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed {self.seed} is not in 0 to {2**31 - 1}")
-
-    @classmethod
-    def from_options(cls, given: Mapping[str, Any]) -> TrainConfig:
-        """The settings of a recipe with what is given in their place.
-
-        Args:
-          given: options by field name; `recipe` is "original" where it is not there.
-
-        Returns:
-          The settings.
-
-        Raises:
-          UserError: if a value is not one the option allows.
-        """
-        recipe = given.get("recipe", "original")
-        return cls(**{**RECIPES.get(recipe, {}), **given})
 
     @classmethod
     def from_json(cls, values: Any, source: str) -> TrainConfig:
@@ -133,6 +116,8 @@ class TrainConfig:
         Raises:
           UserError: if `values` is not an object of this version's settings.
         """
+        if isinstance(values, dict):
+            values = {k: v for k, v in values.items() if (k, v) not in _NO_LONGER_SETTINGS}
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or not names.issuperset(values):
             raise UserError(
@@ -149,43 +134,6 @@ def option(name: str) -> str:
     """Spells a field as its command-line option: batch_size -> --batch-size."""
     return "--" + name.replace("_", "-")
 
-
-# The same network, trained better: what each recipe sets in the place of the defaults, which are
-# the original's. Every entry can be given as an option of its own, which then counts.
-# docs/recipes.md has what each of them gains.
-_SHORT_AND_GOOD: dict[str, Any] = {
-    "fc_batch_norm": "ema",  # accuracy that holds for one image at a time
-    "optimizer": "muon",
-    "schedule": "one-cycle",
-    "flip": True,
-    "fast": True,
-    "precision": "bfloat16",
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    "original": {},
-    "quick": {
-        **_SHORT_AND_GOOD,
-        "batch_size": 50,
-        "steps": 1_000,
-        "learning_rate": 1.5e-3,
-        "test_batches": 40,  # the original's 2,000 images
-        "log_every": 100,
-        "test_every": 500,
-        "checkpoint_every": 500,
-    },
-    "best": {
-        **_SHORT_AND_GOOD,
-        "batch_size": 100,
-        "steps": 3_300,
-        "learning_rate": 2e-3,
-        "muon_rate": 0.03,
-        "label_smoothing": 0.1,
-        "shift": 2,
-        "test_batches": 20,
-        "log_every": 100,
-        "test_every": 1_000,
-    },
-}
 
 _TYPES = {int: (int,), float: (int, float), bool: (bool,)}  # a bool is an int to Python
 

@@ -131,7 +131,7 @@ def reduce_alone(task: int, addresses: list[str]) -> list[dict[str, Any]]:
 
     rows = []
     with Peers(Cluster(tuple(addresses), task), 1, 60) as peers, tf.Graph().as_default():
-        replica = Replica(len(addresses), synchronised=True, moves_averages=True)
+        replica = Replica(len(addresses))
         vectors = {name: tf.Variable(tf.ones([size])) for name, size in VECTORS.items()}
         vectors["moments of 1,024 channels"] = tf.Variable(tf.ones([ONE_NORM], tf.float64))
         ends = {name: replica.average(vector).op for name, vector in vectors.items()}

@@ -17,12 +17,11 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 from loops import load
 
-from alexnet_tf1 import evaluate
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
-from alexnet_tf1.fast import train as fast
 from alexnet_tf1.runs import recovery as checkpoints
 from alexnet_tf1.runs import resume
+from alexnet_tf1.runs.network import build_network
 from alexnet_tf1.session import open_session
 
 
@@ -36,9 +35,7 @@ def main() -> None:
     tf.disable_eager_execution()
     config = TrainConfig(fast=options.fast)
     data = load(options.data_dir)
-    net = evaluate.network(config, with_train_op=not config.fast)
-    if config.fast:
-        fast.build_loop(net, config)
+    build_network(config)
     initialise = tf.global_variables_initializer()
     saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)
     tf.get_default_graph().finalize()

@@ -26,12 +26,13 @@ import json, sys
 import tensorflow.compat.v1 as tf
 sys.path.insert(0, {here!r})
 from loops import load
-from alexnet_tf1 import evaluate, session
+from alexnet_tf1 import session
+from alexnet_tf1.runs.network import build_network
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.config import TrainConfig
 tf.disable_eager_execution()
 tf.set_random_seed(0)
-net = evaluate.network(TrainConfig(learning_rate=1e-5, fast={fast}))
+net = build_network(TrainConfig(learning_rate=1e-5, fast={fast}))
 batches = Batches(load({data!r}).train, 0)
 found = []
 with session.open_session(fast={fast}) as s:

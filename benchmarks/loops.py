@@ -8,8 +8,10 @@ their own.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -75,38 +77,55 @@ def reference(data: Any, batch_size: int) -> Run:
 
 
 def ours(**settings: Any) -> Callable[[Any, int], Run]:
-    """The loop of alexnet_tf1.supervisor.run, without its log, for settings of TrainConfig."""
+    """The loop of alexnet_tf1.train or of alexnet_tf1.fast.train, without hooks."""
 
     def make(data: Any, batch_size: int) -> Run:
+        import numpy as np
         import tensorflow.compat.v1 as tf
 
-        from alexnet_tf1 import evaluate
+        from alexnet_tf1.alexnet import build_for_testing
         from alexnet_tf1.config import TrainConfig
         from alexnet_tf1.data.batches import Batches
-        from alexnet_tf1.fast import train as fast
+        from alexnet_tf1.fast.kernels import ops_for
+        from alexnet_tf1.fast.train import build_loop, steps_for_a_call
+        from alexnet_tf1.runs.network import build_network
         from alexnet_tf1.session import open_session
-        from alexnet_tf1.train import Steps
 
         tf.disable_eager_execution()
         config = TrainConfig(batch_size=batch_size, **settings)
-        net = evaluate.network(config, with_train_op=not config.fast)
-        loop = fast.build_loop(net, config) if config.fast else None
+        if config.fast:
+            build_for_testing(ops=ops_for(config))
+            hooks = SimpleNamespace(optimizer=None, ops=ops_for(config))
+            loop = build_loop(config, hooks)
+        else:
+            net = build_network(config)
         initialise = tf.global_variables_initializer()
         tf.get_default_graph().finalize()
         session = open_session(fast=config.fast)
         session.run(initialise)
         batches = Batches(data.train, seed=0)
-        steps = (
-            fast.FastSteps(session, loop, batches, batch_size)
-            if loop
-            else Steps(session, net, batches, batch_size)
-        )
 
-        def run(count: int) -> None:
+        def one_by_one(count: int) -> None:
+            for _ in range(count):
+                images, labels = batches.next_batch(batch_size)
+                feed = {net.images: images, net.labels: labels, net.is_training: True}
+                session.run([net.loss, net.accuracy, net.train_op], feed)
+
+        most = 1
+
+        def in_calls(count: int) -> None:
+            nonlocal most
             while count:
-                count -= len(steps.take(min(count, steps.most))[0])
+                steps = min(count, most)
+                started = time.perf_counter()
+                taken = [batches.next_pixels(batch_size) for _ in range(steps)]
+                pixels, labels = (np.stack(column) for column in zip(*taken, strict=True))
+                feed = {loop.pixels: pixels, loop.labels: labels}
+                session.run([loop.losses, loop.accuracies], feed)
+                most = steps_for_a_call(most, (time.perf_counter() - started) / steps)
+                count -= steps
 
-        return run
+        return in_calls if config.fast else one_by_one
 
     return make
 

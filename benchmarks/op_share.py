@@ -14,9 +14,9 @@ import collections
 import tensorflow.compat.v1 as tf
 from loops import load
 
-from alexnet_tf1 import evaluate
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.runs.network import build_network
 
 KINDS = {  # how kernels are called, with and without oneDNN -> what they are
     "BackpropFilter": "convolution, gradient of the kernel",
@@ -46,7 +46,7 @@ def main() -> None:
     tf.disable_eager_execution()
     # The step as a feed and a fetch, with the ops of --fast if asked for: a trace sees them best.
     config = TrainConfig(fast=options.fast, precision=options.precision)
-    net = evaluate.network(config)
+    net = build_network(config)
     batches = Batches(load(options.data_dir).train, 0)
     session = tf.Session(config=tf.ConfigProto(inter_op_parallelism_threads=1))
     session.run(tf.global_variables_initializer())

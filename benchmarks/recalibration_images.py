@@ -18,6 +18,7 @@ from alexnet_tf1 import evaluate
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.gap.diagnose import restored
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import network
 
 IMAGES = (500, 1_000, 5_000, 10_000)
 
@@ -25,7 +26,7 @@ IMAGES = (500, 1_000, 5_000, 10_000)
 def study(folder: str, checkpoint: str | None, data_dir: str | None) -> None:
     run = runs.open_run(folder)
     path = run.checkpoint(checkpoint)
-    data = evaluate.load_data(run, data_dir)
+    data = network.load_data(run, data_dir)
     config = dataclasses.replace(run.config, fc_batch_norm="ema")
     with restored(config, path) as (session, net, repair):
 

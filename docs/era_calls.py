@@ -138,7 +138,7 @@ with tf.Session() as session:
 queue = tf.FIFOQueue(2, tf.float32); run([queue.enqueue(1.0), queue.dequeue()])
 tf.train.string_input_producer(["a"])"""),
     ("tf.estimator.Estimator", "tf.estimator.Estimator",
-     "a session loop (`alexnet_tf1/supervisor/run.py`); removed in 2.16"),
+     "a session loop (`alexnet_tf1/train.py`); removed in 2.16"),
     ("tf.contrib.training, tf.contrib.learn", "tf.contrib.training; tf.contrib.learn",
      "`tf.train`, a session loop"),
     "Data and files",

@@ -27,10 +27,11 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.synthetic import generate
-from alexnet_tf1.evaluate import evaluate, hits
+from alexnet_tf1.evaluate import hits
+from alexnet_tf1.gap.both_modes import evaluate_run
 from alexnet_tf1.gap.diagnose import recalibrate, restored
 from alexnet_tf1.runs.folder import open_run
-from alexnet_tf1.supervisor.run import train
+from alexnet_tf1.supervisor.run import run_training
 
 STEPS = 600
 
@@ -44,12 +45,12 @@ def measure(seed, folder):
             dataset="synthetic", steps=STEPS, seed=seed, update_ops=update_ops,
             test_every=STEPS, test_batches=1, run_dir=run,
         )  # fmt: skip
-        result = train(config)
+        result = run_training(config)
         figures[f"{update_ops}/gap"] = result["gap_points"]
         figures[f"{update_ops}/inference"] = 100 * result["test_accuracy_full"]
         figures[f"{update_ops}/batch"] = 100 * result["batch_statistics_accuracy_full"]
         figures[f"{update_ops}/weights"] = weights(run)
-    ema = evaluate(run, fc_batch_norm="ema", batch_size=500)
+    ema = evaluate_run(run, fc_batch_norm="ema", batch_size=500)
     figures["none/ema"] = 100 * ema["test_accuracy_full"]
     repaired = recalibrate(run, images=2000)["test_accuracy_full"]
     figures["none/recalibrated"] = 100 * repaired["batch"]["after"]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from support.oracle import run_layer
 
-from alexnet_tf1 import layers
+from alexnet_tf1 import layers, norms
 
 OURS = {
     "conv2d": lambda x, t: layers.conv2d(x, 7, 3, activation=tf.nn.relu, name="conv"),
@@ -119,7 +119,7 @@ def batch_normal_run(statistics, inputs=None):
         is_training = tf.placeholder(tf.bool, [])
         y = layers.batch_normal(x, is_training, statistics=statistics, name="bn")
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        mean = layers.norms(graph)[0].moving_mean
+        mean = norms.recorded(graph)[0].moving_mean
         session.run(tf.global_variables_initializer())
         run = {"inputs": inputs, "updates": len(updates)}
         run["training"], _ = session.run([y, updates], {x: inputs, is_training: True})

@@ -18,8 +18,8 @@ from support.small_set import SMALL
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.evaluate import evaluate
-from alexnet_tf1.supervisor.run import train
+from alexnet_tf1.gap.both_modes import evaluate_run
+from alexnet_tf1.supervisor.run import run_training
 
 ROOT = Path(__file__).parents[1]
 SHORT = {"dataset": "synthetic", "steps": 60, "log_every": 20, "test_every": 30, "test_batches": 10}
@@ -39,7 +39,7 @@ def run_train(*options, **kwargs):
 def run_folder(tmp_path_factory):
     """One run in this process; the tests below read what it left."""
     folder = tmp_path_factory.mktemp("run") / "a"
-    train(TrainConfig(**SHORT, run_dir=str(folder), checkpoint_every=20, keep=2))
+    run_training(TrainConfig(**SHORT, run_dir=str(folder), checkpoint_every=20, keep=2))
     return folder
 
 
@@ -106,7 +106,7 @@ def test_equal_seeds_give_equal_metrics_in_another_process(script, run_folder):
 
 
 def test_another_seed_gives_other_losses(run_folder, few_test_images, tmp_path):
-    train(TrainConfig(**{**SHORT, "steps": 20}, seed=1, run_dir=str(tmp_path / "b")))
+    run_training(TrainConfig(**{**SHORT, "steps": 20}, seed=1, run_dir=str(tmp_path / "b")))
     assert metrics(tmp_path / "b")[0]["loss"] != metrics(run_folder)[0]["loss"]
 
 
@@ -135,25 +135,25 @@ def test_the_newest_checkpoints_are_kept_and_the_folder_can_move(run_folder, tmp
 
 def test_evaluate_agrees_with_the_end_of_training(run_folder):
     result = json.loads((run_folder / "result.json").read_text())
-    found = evaluate(str(run_folder))
+    found = evaluate_run(str(run_folder))
     for key in ("test_accuracy_full", "batch_statistics_accuracy_full", "gap_points"):
         assert found[key] == result[key]
 
 
 def test_evaluate_counts_a_partial_batch_once(run_folder, few_test_images):
     # 100 images in batches of 30: an accuracy of whole images over 100, no image twice
-    found = evaluate(str(run_folder), batch_size=30, fc_batch_norm="ema")
+    found = evaluate_run(str(run_folder), batch_size=30, fc_batch_norm="ema")
     right = found["test_accuracy_full"] * 100
     assert right == pytest.approx(round(right), abs=1e-9)
-    one_batch = evaluate(str(run_folder), batch_size=100, fc_batch_norm="ema")
+    one_batch = evaluate_run(str(run_folder), batch_size=100, fc_batch_norm="ema")
     # With moving averages everywhere an image's class does not depend on its batch.
     assert found["test_accuracy_full"] == one_batch["test_accuracy_full"]
 
 
 def test_evaluate_takes_an_older_checkpoint(run_folder, small_data):
-    assert evaluate(str(run_folder), checkpoint="40")["checkpoint"].endswith("model.ckpt-40")
+    assert evaluate_run(str(run_folder), checkpoint="40")["checkpoint"].endswith("model.ckpt-40")
     with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has 40, 60"):
-        evaluate(str(run_folder), checkpoint="33")
+        evaluate_run(str(run_folder), checkpoint="33")
 
 
 def test_evaluate_refuses_a_checkpoint_of_another_network(run_folder, tmp_path):
@@ -162,13 +162,13 @@ def test_evaluate_refuses_a_checkpoint_of_another_network(run_folder, tmp_path):
         session.run(tf.global_variables_initializer())
         path = tf.train.Saver().save(session, str(tmp_path / "other"))
     with pytest.raises(UserError, match="is of another network: conv1/kernel"):
-        evaluate(str(run_folder), checkpoint=path)
+        evaluate_run(str(run_folder), checkpoint=path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(tmp_path):
     config = TrainConfig(**{**SHORT, "log_every": 1}, learning_rate=1e36, run_dir=f"{tmp_path}/r")
     with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+; lower --learning-rate"):
-        train(config)
+        run_training(config)
     assert np.isfinite(metrics(tmp_path / "r")[0]["loss"])
     assert not (tmp_path / "r" / "result.json").exists()
 
@@ -197,12 +197,16 @@ def test_a_signal_stops_between_steps_and_saves(number, tmp_path):
 
 def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="--batch-size 3000 is larger than the data set synthetic"):
-        train(TrainConfig(dataset="synthetic", batch_size=3000, run_dir=str(tmp_path / "run")))
+        run_training(
+            TrainConfig(dataset="synthetic", batch_size=3000, run_dir=str(tmp_path / "run"))
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, capsys):
-    train(TrainConfig(dataset="synthetic", batch_size=32, steps=1, run_dir=str(tmp_path / "run")))
+    run_training(
+        TrainConfig(dataset="synthetic", batch_size=32, steps=1, run_dir=str(tmp_path / "run"))
+    )
     assert "--test-batches: 3 instead of 100" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/config.json").read_text())["test_batches"] == 3
 
@@ -219,7 +223,9 @@ def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, c
     ],
 )
 def test_a_run_says_what_is_wrong_with_its_graph(options, said, small_data, tmp_path, capsys):
-    train(TrainConfig(dataset="synthetic", steps=1, run_dir=str(tmp_path / "run"), **options))
+    run_training(
+        TrainConfig(dataset="synthetic", steps=1, run_dir=str(tmp_path / "run"), **options)
+    )
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("audit")]
     assert len(lines) == len(said)
     for line, start in zip(lines, said, strict=True):

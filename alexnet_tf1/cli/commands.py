@@ -12,9 +12,9 @@ import sys
 import tempfile
 from typing import Any
 
-from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.recipes.presets import settings_from
 from alexnet_tf1.reporting import text as report
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
@@ -30,17 +30,17 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
 
     cluster = from_environment()
     if cluster and not cluster.is_chief:
-        wanted = TrainConfig.from_options(given)  # checks what was typed
+        wanted = settings_from(given)  # checks what was typed
         import_tensorflow()
         from alexnet_tf1.distributed.worker import follow
 
         signal = follow(cluster, given if resume else dataclasses.asdict(wanted), quiet=quiet)
         return DONE if signal is None else 128 + signal
-    config = settings(given) if resume else TrainConfig.from_options(given)
+    config = settings(given) if resume else settings_from(given)
     import_tensorflow()
-    from alexnet_tf1.supervisor import run as training
+    from alexnet_tf1.supervisor import run as supervisor
 
-    found = training.train(config, resume=resume, quiet=quiet, cluster=cluster)
+    found = supervisor.run_training(config, resume=resume, quiet=quiet, cluster=cluster)
     stopped_by = found["stopped_by"]
     return DONE if stopped_by is None else 128 + int(stopped_by)
 
@@ -55,9 +55,9 @@ def launch(workers: int, training: list[str]) -> int:
 def evaluate(run: str, as_json: bool, **settings: Any) -> int:
     """Prints the accuracy in both modes."""
     import_tensorflow()
-    from alexnet_tf1 import evaluate as evaluation
+    from alexnet_tf1.gap.both_modes import evaluate_run
 
-    found = evaluation.evaluate(run, **settings)
+    found = evaluate_run(run, **settings)
     print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
     return DONE
 

@@ -88,7 +88,6 @@ _TRAIN_HELP = {
     "flip": "mirror training images in every other walk through the data",
     "shift": "most pixels by which training images are moved",
     "label_smoothing": "part of a training label that is spread over all classes",
-    "weight_decay": "of the kernels: times Adam's rate, per step",
     "devices": "GPUs (without one: parts of the CPU) that share each batch",
     "local_batch_norm": "normalise each device's part of a batch by itself",
     "worker_timeout": "seconds to wait for another worker of TF_CONFIG",
@@ -141,7 +140,6 @@ _METAVARS = {
     "muon_rate": "RATE",
     "warmup": "PART",
     "label_smoothing": "PART",
-    "weight_decay": "FACTOR",
     "worker_timeout": "SECONDS",
 }
 

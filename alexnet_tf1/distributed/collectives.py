@@ -12,9 +12,17 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.fast.kernels import Tensor, custom_gradient
+from alexnet_tf1.ops import Ops, Tensor, custom_gradient
 
 _REPLICAS, _WORKERS = 1, 2  # group keys
+
+
+def meeting(key: int) -> Any:
+    """Returns RunOptions of a session call that meets those of the other workers.
+
+    TensorFlow numbers the workers' steps alike for each key.
+    """
+    return tf.RunOptions(experimental=tf.RunOptions.Experimental(collective_graph_key=key))
 
 
 class Replica:
@@ -25,16 +33,10 @@ class Replica:
 
     Attributes:
       count: of the replicas.
-      synchronised: whether normalisations use the moments of all replicas' images.
-      moves_averages: whether this one updates the moving averages; one does for each process.
     """
 
-    def __init__(
-        self, count: int, *, synchronised: bool, moves_averages: bool, gpu: bool = False
-    ) -> None:
+    def __init__(self, count: int, *, gpu: bool = False) -> None:
         self.count = count
-        self.synchronised = synchronised
-        self.moves_averages = moves_averages
         self._hint = "nccl" if gpu else "auto"
         self._instances = itertools.count(1_000)  # below are those of `from_chief`
 
@@ -74,7 +76,7 @@ class Replica:
         return averaged(value)
 
     def moments(self, inputs: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Mean and variance, as `tf.nn.moments`, over the images of all replicas if synchronised.
+        """Takes mean and variance, as `tf.nn.moments`, over the images of all replicas.
 
         Means and mean squares are averaged in one all-reduce. The variance is their difference,
         which in float32 would lose digits where the mean is large; in float64 it does not.
@@ -87,12 +89,24 @@ class Replica:
           float32 [C], twice.
         """
         own_mean, own_variance = tf.nn.moments(inputs, axes)
-        if not self.synchronised:
-            return own_mean, own_variance
         mean, variance = tf.cast(own_mean, tf.float64), tf.cast(own_variance, tf.float64)
         both = self.mean(tf.stack([mean, variance + tf.square(mean)]))
         mean, square = tf.unstack(both)
         return tf.cast(mean, tf.float32), tf.cast(square - tf.square(mean), tf.float32)
+
+    def normalise_with_batch(
+        self, inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalises as `ops.normalise_with_batch`, with the images of all replicas."""
+        values = tf.cast(inputs, tf.float32)
+        mean, variance = self.moments(values, [0, 1, 2])
+        outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, epsilon)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * self.count, tf.float32)
+        return tf.cast(outputs, inputs.dtype), mean, variance * (count / (count - 1))
+
+    def synchronised(self, ops: Ops) -> Ops:
+        """Returns `ops` with normalisations that use the images of all replicas."""
+        return ops._replace(moments=self.moments, normalise_with_batch=self.normalise_with_batch)
 
 
 def average_fused(

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.alexnet import AlexNet, inference, minimize
+from alexnet_tf1 import alexnet
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.distributed import cluster
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.collectives import Replica, average_fused
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.evaluate import kernels_of
-from alexnet_tf1.fast.kernels import Tensor, custom_gradient
-from alexnet_tf1.recipes.optimizer import Optimization
+from alexnet_tf1.ops import Ops, Tensor, custom_gradient
 from alexnet_tf1.system import hardware
+from alexnet_tf1.train import Hooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +70,23 @@ class Team:
 
 
 class Step(NamedTuple):
-    """What trains a global batch.
+    """One training step on a global batch.
 
     Attributes:
+      train_op: the op that trains it.
       loss: float32 [], the mean over the global batch, in nats.
       accuracy: float64 [], of the global batch.
       notes: float32 [M], the mean of what every worker noted.
-      train_op: the op that trains one step.
     """
 
+    train_op: Tensor
     loss: Tensor
     accuracy: Tensor
     notes: Tensor
-    train_op: Tensor
 
 
 def build_step(
-    net: AlexNet, images: Tensor, labels: Tensor, notes: Tensor, config: TrainConfig, team: Team
+    images: Tensor, labels: Tensor, notes: Tensor, config: TrainConfig, team: Team, hooks: Hooks
 ) -> Step:
     """Builds the training step over the variables of a network in the current graph.
 
@@ -95,31 +94,29 @@ def build_step(
     hits and notes travel with the gradients, in one all-reduce.
 
     Args:
-      net: built for the same settings without a train_op; it serves for testing.
       images: float32 [N, 3072], this worker's part of the global batch.
       labels: int64 [N].
       notes: float32 [M], what this worker has to say.
-      config: the settings.
+      config: the settings that the network was built for.
       team: who trains.
+      hooks: with the optimizer and the ops.
 
     Returns:
       The step.
     """
     each = config.batch_size // team.replicas
     variables = tf.trainable_variables()
-    # The test network's updates are not training's.
+    # The updates of the network that serves for testing are not training's.
     tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
     averaged, totals = [], []
     for device in range(team.devices):
         rows = slice(device * each, (device + 1) * each)
-        replica = Replica(
-            team.replicas,
-            synchronised=not config.local_batch_norm,
-            moves_averages=device == 0,
-            gpu=hardware.has_gpu(),
-        )
+        replica = Replica(team.replicas, gpu=hardware.has_gpu())
+        ops = hooks.ops._replace(moves_averages=device == 0)  # once in each process
+        if not config.local_batch_norm:
+            ops = replica.synchronised(ops)
         with _on(device, team), tf.name_scope(f"replica_{device}"):
-            loss, hits = _losses(images[rows], labels[rows], config, replica)
+            loss, hits = _loss_and_hits(images[rows], labels[rows], config, ops)
             gradients = tf.gradients(loss, variables)
             more = tf.concat([[loss, hits], notes], 0)
             mean_gradients, mean_more = average_fused(replica, gradients, more)
@@ -130,16 +127,10 @@ def build_step(
         loss, hits, *noted = tf.unstack(tf.identity(totals[0]))
     loss = _with_gradients(loss, variables, averaged[0])
     return Step(
+        train_op=alexnet.minimize(loss, config.update_ops, hooks.optimizer),
         loss=loss,
         accuracy=tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size,
         notes=tf.stack(noted),
-        train_op=minimize(
-            loss,
-            net.global_step,
-            config.update_ops,
-            config.learning_rate,
-            Optimization.of(config),
-        ),
     )
 
 
@@ -150,13 +141,13 @@ def _on(device: int, team: Team) -> Any:
     return tf.device(f"/device:{'GPU' if hardware.has_gpu() else 'CPU'}:{device}")
 
 
-def _losses(
-    images: Tensor, labels: Tensor, config: TrainConfig, replica: Replica
+def _loss_and_hits(
+    images: Tensor, labels: Tensor, config: TrainConfig, ops: Ops
 ) -> tuple[Tensor, Tensor]:
     """A replica's mean loss in nats, and how many images it classified as labelled; float32."""
     with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-        logits = inference(images, True, config.fc_batch_norm, kernels_of(config), replica)
-    loss = Optimization.of(config).loss(labels, logits)
+        logits = alexnet.inference(images, True, config.fc_batch_norm, ops)
+    loss = alexnet.cross_entropy(labels, logits, config.label_smoothing)
     hits = tf.equal(tf.argmax(logits, 1), labels)
     return loss, tf.reduce_sum(tf.cast(hits, tf.float32))
 

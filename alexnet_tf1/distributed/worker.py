@@ -1,27 +1,31 @@
-"""What a worker does that is not the chief: it trains, and writes nothing."""
+"""A worker that is not the chief: it trains, and writes nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import batches, dataset
-from alexnet_tf1.distributed import train as together
+from alexnet_tf1.data import dataset
+from alexnet_tf1.distributed import handshake
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.heartbeat import Peers
 from alexnet_tf1.distributed.replicas import Team
+from alexnet_tf1.distributed.train import train
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.fast.kernels import ops_for
+from alexnet_tf1.recipes.augment import augmentation_for
+from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import resume
-from alexnet_tf1.session import open_session
+from alexnet_tf1.runs.schedule import check_finite, steps_until_due
 from alexnet_tf1.system.signals import StopRequest
-from alexnet_tf1.train import check_finite, until_next_event
 
 
 def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) -> int | None:
@@ -46,10 +50,11 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
         out = Console(quiet=quiet)
         out.say(f"{cluster.name(cluster.task)} waits for the others")
         peers.wait()
-        told = together.tell(cluster, peers, None)
+        told = handshake.tell(cluster, peers, None)
         config = TrainConfig.from_json(told["config"], cluster.name(0))
-        together.check_wanted(cluster, config, wanted)
-        Team(cluster, devices).check(config)
+        handshake.check_wanted(cluster, config, wanted)
+        team = Team(cluster, devices)
+        team.check(config)
         data = dataset.load(
             config.dataset,
             Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
@@ -61,38 +66,70 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
                 f"{cluster.name(cluster.task)} has other images than {cluster.name(0)}; "
                 "name the folder of the same with --data-dir"
             )
-        return _train(config, Team(cluster, config.devices), data, peers, out)
-
-
-def _train(
-    config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers, out: Console
-) -> int | None:
-    with tf.Graph().as_default() as graph:
-        tf.set_random_seed(config.seed)
-        net = evaluate.network(config, with_train_op=False)
-        parts = together.build(net, config, team)
-        initialise = tf.global_variables_initializer()
-        graph.finalize()
-        with (
-            open_session(
-                fast=config.fast,
-                target=peers.target,
-                config=peers.configuration(config.precision),
-            ) as session,
-            StopRequest() as asked,
-        ):
-            session.run(initialise)
-            peers.watch(session)
-            together.share_start(session, parts, peers)
-            step = int(session.run(parts.net.global_step))
-            walk = batches.of(config, data.train, team.part(config.batch_size))
-            walk.skip(step, config.batch_size)
-            steps = together.ParallelSteps(session, parts, walk, config, asked, peers)
-            out.say(f"trains with {team.workers} workers from step {step:,}")
-            while step < config.steps and steps.stop.received is None:
-                losses, _ = steps.take(min(steps.most, until_next_event(config, step)))
-                check_finite(losses, step, config, "the chief keeps what was logged")
-                step += len(losses)
-            steps.leave()
+        with FollowerHooks(config, data) as hooks:
+            out.say(f"trains with {team.workers} workers")
+            stopped_by: int | None
+            stopped_by, step = train(config, data, hooks, team=team, peers=peers)
             out.say(f"done after step {step:,}")
-            return steps.stop.received
+            return stopped_by
+
+
+class FollowerHooks(contextlib.ExitStack):
+    """Surrounds the loop of a worker that is not the chief; a context manager.
+
+    Attributes:
+      optimizer: see train.Hooks.
+      ops: see train.Hooks.
+      augmentation: see train.Hooks.
+    """
+
+    def __init__(self, config: TrainConfig, data: dataset.Dataset) -> None:
+        """Takes the chief's settings and the images."""
+        super().__init__()
+        self.optimizer = optimizer_for(config)
+        self.ops = ops_for(config)
+        self.augmentation = augmentation_for(config, len(data.train.labels))
+        self._agreed: int | None = None
+        self._config = config
+        self._signals = StopRequest()
+        self._initialise: Any = None
+
+    @property
+    def received(self) -> int | None:
+        """The signal that this process was given."""
+        return self._signals.received
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether all have agreed to stop."""
+        return self._agreed is not None
+
+    def agree(self, signal: int) -> None:
+        """Ends training after this step."""
+        self._agreed = signal
+
+    def build(self, net: AlexNet) -> None:
+        """Adds the initialisers."""
+        self._initialise = tf.global_variables_initializer()
+
+    def begin(self, session: Any) -> int:
+        """Initialises; the chief's variables come later."""
+        self.enter_context(self._signals)
+        session.run(self._initialise)
+        return 0
+
+    def steps_until_due(self, step: int) -> int:
+        """Returns the same number as the chief's hooks."""
+        return steps_until_due(self._config, step)
+
+    def after_step(self, step: int, loss: float, accuracy: float) -> None:
+        """Ends training at a loss that is not finite."""
+        self.after_steps(step, [loss], [accuracy])
+
+    def after_steps(self, step: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+        """Ends training at a loss that is not finite."""
+        check_finite(losses, step, self._config, "the chief keeps what was logged")
+
+    def end(self, step: int) -> tuple[int | None, int]:
+        """Returns the signal that all stopped for, and the last step."""
+        return self._agreed, step

@@ -1,44 +1,27 @@
-"""The ops a step spends its time in: TensorFlow's own, or faster ones that round differently.
+"""Faster ops for `--fast` and `--precision`: the same mathematics with other rounding.
 
-`EXACT` is what the original program runs. `choose` gives what `--fast` and `--precision` ask for:
-the same mathematics with other rounding. docs/performance.md has what each of them gains.
+docs/performance.md has what each of them gains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-Tensor: TypeAlias = Any  # TensorFlow ships no types: a name for the reader, not for mypy
-custom_gradient: Callable[[Callable[..., Any]], Callable[..., Tensor]] = tf.custom_gradient
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.ops import ORIGINAL, Ops, Tensor, conv2d, custom_gradient
+from alexnet_tf1.system import hardware
 
 
-class Kernels(NamedTuple):
-    """What `layers` and `alexnet` compute with.
-
-    Attributes:
-      conv2d: inputs [N, H, W, C], kernel [3, 3, C, D] -> [N, H, W, D]; stride 1, "same" padding.
-      matmul: float32 [N, C], float32 [C, D] -> float32 [N, D].
-      local_response_normalization: with the arguments of the function in tf.nn.
-    """
-
-    conv2d: Callable[[Tensor, Tensor], Tensor]
-    matmul: Callable[[Tensor, Tensor], Tensor]
-    local_response_normalization: Callable[..., Tensor]
+def ops_for(config: TrainConfig) -> Ops:
+    """Picks the ops that a run's settings ask for, on this machine."""
+    return choose(fast=config.fast, bfloat16=config.precision == "bfloat16", gpu=hardware.has_gpu())
 
 
-def conv2d(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """TensorFlow's own convolution: float32 or bfloat16, stride 1, "same" padding."""
-    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
-
-
-EXACT = Kernels(conv2d, tf.matmul, tf.nn.local_response_normalization)
-
-
-def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Kernels:
+def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Ops:
     """Picks the ops for a run.
 
     Args:
@@ -47,15 +30,15 @@ def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Kernels:
       gpu: whether the step runs on a GPU, where TensorFlow's own gradients are the right ones.
 
     Returns:
-      The ops; `EXACT` where nothing is asked for.
+      The ops; the original's where nothing is asked for.
     """
-    kernels = EXACT
+    ops = ORIGINAL
     if fast:
-        kernels = Kernels(conv2d, matmul, local_response_normalization)
+        ops = ops._replace(matmul=matmul, local_response_normalization=local_response_normalization)
     if bfloat16:
         convolve = conv2d if gpu or not fast else conv2d_with_gradient_as_convolution
-        kernels = kernels._replace(conv2d=lambda x, kernel: in_bfloat16(convolve, x, kernel))
-    return kernels
+        ops = ops._replace(conv2d=lambda x, kernel: in_bfloat16(convolve, x, kernel))
+    return ops
 
 
 def in_bfloat16(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel: Tensor) -> Tensor:

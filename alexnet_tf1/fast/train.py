@@ -1,23 +1,36 @@
-"""Many training steps in one session call: the loop in the graph."""
+"""The loop with many training steps in one session call: a while loop in the graph."""
 
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.alexnet import AlexNet, inference, minimize
+from alexnet_tf1 import alexnet
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
-from alexnet_tf1.evaluate import kernels_of
-from alexnet_tf1.fast.kernels import Tensor
-from alexnet_tf1.recipes.optimizer import Optimization
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.ops import Tensor
+from alexnet_tf1.session import open_session
+from alexnet_tf1.train import Hooks
+
+CALL_SECONDS = 0.5  # that a session call may take: it bounds how long a signal waits
 
 
-class FastLoop(NamedTuple):
+class ManyStepsHooks(Hooks, Protocol):
+    """The hooks of a loop that takes many steps in a call."""
+
+    def steps_until_due(self, step: int) -> int:
+        """Returns how many steps may follow `step` before something else is due."""
+
+    def after_steps(self, step: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+        """Takes what `after_step` takes, of every step of a call; `step` is the last of them."""
+
+
+class Loop(NamedTuple):
     """The training loop inside the graph.
 
     Attributes:
@@ -35,88 +48,118 @@ class FastLoop(NamedTuple):
     train_op: Tensor
 
 
-class FastSteps:
-    """Takes training steps, as many in a session call as fit into half a second.
+def train(config: TrainConfig, data: Dataset, hooks: ManyStepsHooks) -> Any:
+    """Trains as `alexnet_tf1.train.train` does, as many steps in a call as fit into half a second.
 
-    How many that are changes no bit of the results; it bounds how long a signal waits.
-
-    Attributes:
-      most: how many steps the next call may take.
-    """
-
-    SECONDS = 0.5
-
-    def __init__(self, session: Any, loop: FastLoop, batches: Batches, batch_size: int) -> None:
-        self.most = 1
-        self._session = session
-        self._loop = loop
-        self._batches = batches
-        self._batch_size = batch_size
-
-    def take(self, steps: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-        """Trains `steps` steps; returns the loss (nats) and accuracy of each, [steps]."""
-        started = time.perf_counter()
-        taken = [self._batches.next_pixels(self._batch_size) for _ in range(steps)]
-        pixels, labels = (np.stack(column) for column in zip(*taken, strict=True))
-        losses, accuracies = self._session.run(
-            [self._loop.losses, self._loop.accuracies],
-            {self._loop.pixels: pixels, self._loop.labels: labels},
-        )
-        each = (time.perf_counter() - started) / steps
-        # At most twice as many as the last time: the first calls are slow for other reasons.
-        self.most = max(1, min(2 * self.most, int(self.SECONDS / each)))
-        return losses, accuracies
-
-
-def build_loop(net: AlexNet, config: TrainConfig) -> FastLoop:
-    """Builds the loop over the variables of a network in the current graph.
-
-    The body is the network once more, on the same variables, always in training. Steps are in
-    order: each one's reads wait for the updates of the one before.
+    How many that are changes no bit of the results.
 
     Args:
-      net: built for the same settings without a train_op; it serves for testing.
       config: the settings.
+      data: the images.
+      hooks: what surrounds the loop.
+
+    Returns:
+      What `hooks.end` returns.
+    """
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(config.seed)
+        net = alexnet.build_for_testing(
+            config.fc_batch_norm, label_smoothing=config.label_smoothing, ops=hooks.ops
+        )
+        loop = build_loop(config, hooks)
+        hooks.build(net._replace(train_op=loop.train_op))
+        graph.finalize()
+        with open_session(fast=True) as session:
+            step = hooks.begin(session)
+            batches = Batches(data.train, config.seed, hooks.augmentation)
+            batches.skip(step, config.batch_size)
+            most = 1
+            while step < config.steps and not hooks.should_stop:
+                steps = min(most, hooks.steps_until_due(step))
+                started = time.perf_counter()
+                taken = [batches.next_pixels(config.batch_size) for _ in range(steps)]
+                pixels, labels = (np.stack(column) for column in zip(*taken, strict=True))
+                losses, accuracies = session.run(
+                    [loop.losses, loop.accuracies], {loop.pixels: pixels, loop.labels: labels}
+                )
+                most = steps_for_a_call(most, (time.perf_counter() - started) / steps)
+                step += steps
+                hooks.after_steps(step, losses, accuracies)
+            return hooks.end(step)
+
+
+def steps_for_a_call(last: int, seconds_a_step: float) -> int:
+    """Returns how many steps the next call may take, at least 1.
+
+    At most twice as many as `last`: the first calls are slow for other reasons than their steps.
+    """
+    return max(1, min(2 * last, int(CALL_SECONDS / seconds_a_step)))
+
+
+def build_loop(config: TrainConfig, hooks: Hooks) -> Loop:
+    """Builds the loop over the variables of a network in the current graph.
+
+    The body is the network once more, on the same variables, always in training.
+
+    Args:
+      config: the settings that the network was built for.
+      hooks: with the optimizer and the ops.
 
     Returns:
       The loop.
     """
-    kernels, how = kernels_of(config), Optimization.of(config)
     pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
-    steps = tf.shape(pixels)[0]
 
-    def body(step: Tensor, losses: Tensor, accuracies: Tensor) -> tuple[Tensor, ...]:
-        # The body's graph begins with a copy of the collections; net's updates are not its own.
+    def take(step: Tensor) -> tuple[Tensor, ...]:
+        # The body's graph begins with a copy of the collections; the updates of the network
+        # outside are not its own.
         tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
         images = tf.gather(SCALED, tf.cast(pixels[step], tf.int32))
-        answers = labels[step]
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            logits = inference(tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, kernels)
-        loss = how.loss(answers, logits)
-        hits = tf.cast(tf.equal(tf.argmax(logits, 1), answers), tf.float64)
-        train_op = minimize(loss, net.global_step, config.update_ops, config.learning_rate, how)
+            logits = alexnet.inference(
+                tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, hooks.ops
+            )
+        loss = alexnet.cross_entropy(labels[step], logits, config.label_smoothing)
+        hits = tf.cast(tf.equal(tf.argmax(logits, 1), labels[step]), tf.float64)
+        train_op = alexnet.minimize(loss, config.update_ops, hooks.optimizer)
+        return train_op, loss, tf.reduce_mean(hits)
+
+    train_op, losses, accuracies = repeat(take, tf.shape(pixels)[0], (tf.float32, tf.float64))
+    return Loop(pixels, labels, losses, accuracies, train_op)
+
+
+def repeat(
+    take: Callable[[Tensor], Sequence[Tensor]], steps: Tensor, dtypes: Sequence[Any]
+) -> tuple[Tensor, ...]:
+    """Builds a while loop of training steps in the current graph, each after the one before.
+
+    Args:
+      take: builds a step, given its number, int32 []: returns its training op and what it gives.
+      steps: how many, int32 [].
+      dtypes: of what a step gives.
+
+    Returns:
+      The op that trains all steps; then what the steps gave, stacked, [steps, ...] each.
+    """
+
+    def body(step: Tensor, *columns: Any) -> tuple[Tensor, ...]:
+        train_op, *given = take(step)
         # All that goes into the next step waits for this one's update.
         with tf.control_dependencies([train_op]):
-            return (
-                step + 1,
-                losses.write(step, tf.identity(loss)),
-                accuracies.write(step, tf.reduce_mean(hits)),
-            )
+            written = [
+                column.write(step, tf.identity(value))
+                for column, value in zip(columns, given, strict=True)
+            ]
+            return (step + 1, *written)
 
-    _, losses, accuracies = tf.while_loop(
+    _, *columns = tf.while_loop(
         lambda step, *_: step < steps,
         body,
-        (0, tf.TensorArray(tf.float32, steps), tf.TensorArray(tf.float64, steps)),
+        (0, *(tf.TensorArray(dtype, steps) for dtype in dtypes)),
         parallel_iterations=1,
         name="steps",
     )
-    train_op = tf.group(losses.flow, name="train_op")
+    train_op = tf.group(columns[0].flow, name="train_op")
     tf.add_to_collection(tf.GraphKeys.TRAIN_OP, train_op)
-    return FastLoop(
-        pixels=pixels,
-        labels=labels,
-        losses=losses.stack(),
-        accuracies=accuracies.stack(),
-        train_op=train_op,
-    )
+    return (train_op, *(column.stack() for column in columns))

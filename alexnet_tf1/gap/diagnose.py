@@ -25,9 +25,10 @@ from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
-from alexnet_tf1.layers import Norm
+from alexnet_tf1.norms import Norm
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import network
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import with_times
 from alexnet_tf1.session import open_session
@@ -83,7 +84,7 @@ def diagnose(
     run = runs.open_run(run_dir)
     runs.check_writable(run.folder, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
-    data = evaluate.load_data(run, data_dir)
+    data = network.load_data(run, data_dir)
     _check_images(images, len(data.test.labels))
     test = Split(data.test.images[:images], data.test.labels[:images])
     own = _measure_own(run.config, path, test)
@@ -94,7 +95,7 @@ def diagnose(
     found: dict[str, Any] = {
         "run": run_dir,
         "checkpoint": path,
-        "dataset": evaluate.describe(data),
+        "dataset": network.describe(data),
         "images": images,
         "batch_size": batch_size,
         "layers": _layers(own, precise, static),
@@ -138,7 +139,7 @@ def recalibrate(
     source = run.checkpoint(checkpoint)
     runs.check_writable(run.checkpoints)
     with RunLock(run.folder):  # it writes a checkpoint, as training does
-        return _recalibrate(run, source, images, evaluate.load_data(run, data_dir))
+        return _recalibrate(run, source, images, network.load_data(run, data_dir))
 
 
 def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict
     return {
         "checkpoint": target,
         "source": source,
-        "dataset": evaluate.describe(data),
+        "dataset": network.describe(data),
         "images": images,
         "test_accuracy_full": accuracy,
     }
@@ -167,7 +168,7 @@ def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict
 def audit_run(config: TrainConfig) -> AuditReport:
     """Audits the graph that `config` trains."""
     with tf.Graph().as_default() as graph:
-        net = evaluate.network(_in_float32(config))
+        net = network.build_network(_in_float32(config))
         return audit_graph(
             graph, train_ops=[net.train_op], logits=net.logits, is_training=net.is_training
         )
@@ -233,9 +234,9 @@ def _gap_points(cells: Sequence[Cell], batch_size: int) -> float:
 def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
     """A session with a checkpoint's weights in the graph that `config` describes."""
     with tf.Graph().as_default(), open_session() as session:
-        net = evaluate.network(_in_float32(config))
+        net = network.build_network(_in_float32(config))
         repair = Recalibration(net.norms)
-        evaluate.restore(session, net, path)
+        network.restore(session, net, path)
         yield session, net, repair
 
 

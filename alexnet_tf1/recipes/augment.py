@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from alexnet_tf1.config import TrainConfig
+
 SIDE = 32  # pixels
+
+
+def augmentation_for(config: TrainConfig, examples: int) -> Augmentation | None:
+    """Returns what a run's settings do to its training images; None for nothing."""
+    if not config.flip and not config.shift:
+        return None
+    return Augmentation(config.seed, examples, flip=config.flip, shift=config.shift)
 
 
 class Augmentation:

@@ -1,109 +1,78 @@
-"""What the recipes put in the place of plain Adam: a changing rate, Muon, smoothing, decay."""
+"""What the recipes put in the place of plain Adam: a rate that changes, and Muon."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.fast.kernels import Tensor
+from alexnet_tf1.ops import Tensor
 
 
-class Optimization(NamedTuple):
-    """How a step changes the weights; the defaults are the original's: Adam at a constant rate.
+def optimizer_for(config: TrainConfig) -> Any:
+    """Makes the tf.train.Optimizer that a run's settings ask for; Adam for the original's."""
+    adam = tf.train.AdamOptimizer(_rate(config, config.learning_rate))
+    if config.optimizer == "adam":
+        return adam
+    return MuonWithAdam(Muon(_rate(config, config.muon_rate)), adam)
 
-    Attributes:
-      cycle: steps in which the rates rise and come down to 0; None for constant rates.
-      warmup: part of them in which they rise.
-      label_smoothing: part of a label that is spread over all classes.
-      weight_decay: of the kernels, times the rate of Adam, per step; decoupled (Loshchilov and
-        Hutter, 2019).
-      muon_rate: of `Muon`, for the kernels of the convolutions but the first; 0 leaves them to
-        Adam.
+
+def _rate(config: TrainConfig, most: float) -> float | Callable[[], Tensor]:
+    if config.schedule == "constant":
+        return most
+    return lambda: one_cycle(most, config.steps, config.warmup)
+
+
+def one_cycle(most: float, steps: int, warmup: float) -> Tensor:
+    """Computes the learning rate of the step that comes next, in a cycle over a whole run.
+
+    Args:
+      most: its largest value, dimensionless.
+      steps: S, of the run.
+      warmup: part of them in which the rate rises, 0 to 1.
+
+    Returns:
+      float32 []: in step s, counted from 1, the smaller of most * s / (warmup * (S + 1)) and
+      most * (1 - s / (S + 1)) / (1 - warmup).
     """
+    global_step = tf.train.get_or_create_global_step()
+    done = (tf.cast(global_step, tf.float32) + 1) / (steps + 1)
+    falling = (1 - done) / (1 - warmup)
+    return most * (tf.minimum(done / warmup, falling) if warmup else falling)
 
-    cycle: int | None = None
-    warmup: float = 0.25
-    label_smoothing: float = 0.0
-    weight_decay: float = 0.0
-    muon_rate: float = 0.0
 
-    @classmethod
-    def of(cls, config: TrainConfig) -> Optimization:
-        """What a run's settings ask for."""
-        return cls(
-            cycle=config.steps if config.schedule == "one-cycle" else None,
-            warmup=config.warmup,
-            label_smoothing=config.label_smoothing,
-            weight_decay=config.weight_decay,
-            muon_rate=config.muon_rate if config.optimizer == "muon" else 0.0,
-        )
+class MuonWithAdam(tf.train.Optimizer):  # type: ignore[misc]  # TensorFlow ships no types
+    """Trains the kernels of all convolutions but the first with Muon, the rest with Adam."""
 
-    def loss(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """Mean softmax cross-entropy in nats: int64 [N] and float32 [N, C] -> float32 []."""
-        if not self.label_smoothing:
-            return tf.losses.sparse_softmax_cross_entropy(labels, logits, scope="loss")
-        targets = tf.one_hot(labels, int(logits.shape[-1]))
-        return tf.losses.softmax_cross_entropy(
-            targets, logits, label_smoothing=self.label_smoothing, scope="loss"
-        )
+    def __init__(self, muon: Muon, adam: Any) -> None:
+        """Takes the two optimizers, each with its own rate."""
+        super().__init__(use_locking=False, name="MuonWithAdam")
+        self._muon = muon
+        self._adam = adam
 
-    def rate(self, most: float, global_step: Tensor) -> Tensor | float:
-        """The learning rate of the step that comes next.
-
-        Args:
-          most: its largest value, dimensionless.
-          global_step: int64 [], steps taken.
-
-        Returns:
-          `most`, or float32 []: in step s of a cycle of S, counted from 1, the smaller of
-          most * s / (warmup * (S + 1)) and most * (1 - s / (S + 1)) / (1 - warmup).
-        """
-        if self.cycle is None:
-            return most
-        done = (tf.cast(global_step, tf.float32) + 1) / (self.cycle + 1)
-        falling = (1 - done) / (1 - self.warmup)
-        return most * (tf.minimum(done / self.warmup, falling) if self.warmup else falling)
-
-    def minimize(self, loss: Tensor, global_step: Tensor, learning_rate: float) -> Tensor:
-        """Builds the op that trains one step and counts it.
-
-        Args:
-          loss: float32 [].
-          global_step: int64 variable [].
-          learning_rate: of Adam, the largest where it changes.
-
-        Returns:
-          The op, named train_op.
-        """
-        rate = self.rate(learning_rate, global_step)
-        adam = tf.train.AdamOptimizer(rate)
-        if not self.weight_decay and not self.muon_rate:
-            return adam.minimize(loss, global_step, name="train_op")
-        gradients = adam.compute_gradients(loss)
-        # Gradients are of the weights before the decay, whatever order a session would choose.
-        with tf.control_dependencies([gradient for gradient, _ in gradients]):
-            decay = tf.group(*self._decays(gradients, rate))
-        with tf.control_dependencies([decay]):
-            others = [pair for pair in gradients if not self._is_muon_s(pair[1])]
-            updates = [adam.apply_gradients(others)]
-            if self.muon_rate:
-                muon = Muon(self.rate(self.muon_rate, global_step))
-                updates.append(muon.apply_gradients(p for p in gradients if self._is_muon_s(p[1])))
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Tensor, Tensor]],
+        global_step: Tensor | None = None,
+        name: str | None = None,
+    ) -> Tensor:
+        """Builds the op that applies gradients and counts the step, as tf.train.Optimizer's."""
+        pairs = list(grads_and_vars)
+        updates = [
+            self._muon.apply_gradients([pair for pair in pairs if _is_inner_kernel(pair[1])]),
+            self._adam.apply_gradients([pair for pair in pairs if not _is_inner_kernel(pair[1])]),
+        ]
         with tf.control_dependencies(updates):
-            return tf.assign_add(global_step, 1, name="train_op").op
+            train_op = tf.assign_add(global_step, 1, name=name).op
+        tf.add_to_collection(tf.GraphKeys.TRAIN_OP, train_op)
+        return train_op
 
-    def _decays(self, gradients: list[tuple[Tensor, Tensor]], rate: Tensor | float) -> list[Tensor]:
-        if not self.weight_decay:
-            return []
-        kernels = [variable for _, variable in gradients if variable.shape.rank > 1]
-        return [tf.assign_sub(kernel, rate * self.weight_decay * kernel) for kernel in kernels]
 
-    def _is_muon_s(self, variable: Tensor) -> bool:
-        # conv1 has 27 rows, fewer than its 48 columns, and takes in the image itself.
-        rank, first = variable.shape.rank, variable.op.name.startswith("conv1/")
-        return bool(self.muon_rate and rank == 4 and not first)
+def _is_inner_kernel(variable: Tensor) -> bool:
+    # conv1 has 27 rows, fewer than its 48 columns, and takes in the image itself.
+    return bool(variable.shape.rank == 4) and not variable.op.name.startswith("conv1/")
 
 
 class Muon(tf.train.Optimizer):  # type: ignore[misc]  # TensorFlow ships no types
@@ -117,9 +86,14 @@ class Muon(tf.train.Optimizer):  # type: ignore[misc]  # TensorFlow ships no typ
 
     MOMENTUM = 0.9
 
-    def __init__(self, learning_rate: Tensor | float, name: str = "Muon") -> None:
-        super().__init__(use_locking=False, name=name)
+    def __init__(self, learning_rate: float | Callable[[], Tensor]) -> None:
+        """Takes a rate, or what computes it when a step is built."""
+        super().__init__(use_locking=False, name="Muon")
         self._rate = learning_rate
+        self._rate_tensor: Tensor = None
+
+    def _prepare(self) -> None:
+        self._rate_tensor = tf.convert_to_tensor(self._call_if_callable(self._rate))
 
     def _create_slots(self, var_list: list[Tensor]) -> None:
         for variable in var_list:
@@ -131,7 +105,7 @@ class Muon(tf.train.Optimizer):  # type: ignore[misc]  # TensorFlow ships no typ
         direction = gradient + self.MOMENTUM * momentum
         matrix = tf.reshape(direction, [-1, int(variable.shape[-1])])
         update = tf.reshape(orthogonalised(matrix), variable.shape)
-        return tf.assign_sub(variable, self._rate * update)
+        return tf.assign_sub(variable, self._rate_tensor * update)
 
     _apply_dense = _resource_apply_dense
 

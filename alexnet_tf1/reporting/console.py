@@ -120,7 +120,6 @@ def _recipe(config: TrainConfig) -> list[tuple[str, str]]:
         "mirrored images": config.flip,
         f"images moved by up to {config.shift} pixels": config.shift > 0,
         f"labels smoothed by {config.label_smoothing:g}": config.label_smoothing > 0,
-        f"weight decay {config.weight_decay:g}": config.weight_decay > 0,
     }
     parts = [text for text, counts in given.items() if counts]
     return [("recipe", f"{config.recipe}: {', '.join(parts)}")] if parts else []

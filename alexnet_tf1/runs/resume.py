@@ -32,12 +32,14 @@ class Start(NamedTuple):
       checkpoint: prefix to restore; None to begin at the beginning.
       kept: prefixes of the older checkpoints, the oldest first.
       test_is_due: whether this step has a [Test], which its checkpoint is from before.
+      resumed: whether the run was begun before.
     """
 
     step: int = 0
     checkpoint: str | None = None
     kept: tuple[str, ...] = ()
     test_is_due: bool = False
+    resumed: bool = False
 
 
 def settings(given: Mapping[str, Any]) -> TrainConfig:
@@ -105,7 +107,7 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
     checkpoint = checkpoints.newest_sound(run.checkpoints, announce)
     checkpoints.sweep(run.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
-    cut_metrics(run.folder / runs.METRICS, step)
+    cut_metrics(run.folder / runs.METRICS, step, run.config.log_every)
     there = (str(path.with_suffix("")) for path in run.checkpoints.glob("model.ckpt-*.index"))
     older = sorted(
         (name for name in there if name.rpartition("-")[2].isdecimal() and step_of(name) <= step),
@@ -116,7 +118,7 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
             path.unlink()  # .meta, .index, then the data: never an index without them
     older = older[-run.config.keep :]
     test_is_due = step > 0 and step % run.config.test_every == 0
-    return Start(step, checkpoint, tuple(older), test_is_due)
+    return Start(step, checkpoint, tuple(older), test_is_due, resumed=True)
 
 
 def step_of(prefix: str) -> int:
@@ -124,12 +126,16 @@ def step_of(prefix: str) -> int:
     return int(prefix.rpartition("-")[2])
 
 
-def cut_metrics(path: Path, step: int) -> None:
-    """Drops what a run that goes on after `step` writes again, and a line that a kill cut short.
+def cut_metrics(path: Path, step: int, log_every: int) -> None:
+    """Drops what a run that goes on after `step` would not have written, or writes again.
+
+    That is what came later, the line of a last step that is no longer the last, and a line that
+    a kill cut short.
 
     Args:
       path: of metrics.jsonl; it need not be there.
       step: of the checkpoint; the test at this step comes after it.
+      log_every: steps between lines.
 
     Raises:
       UserError: if another line is not a record.
@@ -139,12 +145,14 @@ def cut_metrics(path: Path, step: int) -> None:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            again = record["step"] > step or (record["step"] == step and "test_accuracy" in record)
+            tested = "test_accuracy" in record
+            again = record["step"] > step or (record["step"] == step and tested)
+            was_last = not tested and record["step"] % log_every != 0
         except (ValueError, TypeError, KeyError, RecursionError):
             if number == len(lines):
                 break
             raise UserError(f"{path}, line {number} is no record; delete the line") from None
-        if not again:
+        if not again and not was_last:
             kept.append(line if line.endswith(b"\n") else line + b"\n")
     if kept != lines:
         aside = path.with_name(f".{path.name}.cut")

@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, layers
+from alexnet_tf1 import norms
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.fast.kernels import Tensor
+from alexnet_tf1.ops import Tensor
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import network
 from alexnet_tf1.serving import servable as single
 from alexnet_tf1.session import open_session
 
@@ -78,7 +79,7 @@ def export(
     names = single.CLASS_NAMES[single.dataset_name(run)]
     with _quiet(), tf.Graph().as_default(), open_session() as session:
         net = _serving_network()
-        evaluate.restore(session, net, path)
+        network.restore(session, net, path)
         served, values = _cut_out(net), session.run(_variables_read_by(net))
     if not all(np.isfinite(value).all() for value in values.values()):
         raise UserError(f"{path} holds weights that are not finite; the run diverged: train anew")
@@ -138,7 +139,7 @@ def _serving_network() -> AlexNet:
         accuracy=None,
         global_step=None,
         train_op=None,
-        norms=layers.norms(tf.get_default_graph()),
+        norms=norms.recorded(tf.get_default_graph()),
     )
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
-from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1.alexnet import AlexNet, build_for_testing
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import network
 from alexnet_tf1.serving import images as pictures
 from alexnet_tf1.serving import servable as single
 from alexnet_tf1.session import open_session
@@ -58,8 +58,8 @@ def predict(
     dataset = single.dataset_name(run)
     pixels = [pictures.read(image) for image in images]
     with tf.Graph().as_default(), open_session() as session:
-        net = build_alexnet(fc_batch_norm="ema", with_train_op=False)
-        evaluate.restore(session, net, path)
+        net = build_for_testing("ema")
+        network.restore(session, net, path)
         steps = int(session.run(net.global_step))
         decay = max(norm.decay for norm in net.norms)
         probabilities = [_probabilities(session, net, image) for image in pixels]

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.diagnose import Distance, distance
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches
-from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
@@ -45,6 +46,12 @@ class Tested(NamedTuple):
     accuracy: float
     batch_statistics_accuracy: float
     layers: tuple[Layer, ...]
+
+
+def first_batches(data: Dataset, config: TrainConfig) -> Split:
+    """Returns the test images of a [Test] line: the first test_batches batches of the test set."""
+    images = config.test_batches * config.batch_size
+    return Split(data.test.images[:images], data.test.labels[:images])
 
 
 def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRequest) -> Tested:

@@ -22,7 +22,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.received: int | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
     def check(self) -> None:

@@ -175,7 +175,6 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract(cap
         "flip": False,
         "shift": 0,
         "label_smoothing": 0.0,
-        "weight_decay": 0.0,
         "devices": 1,
         "local_batch_norm": False,
         "worker_timeout": 120,

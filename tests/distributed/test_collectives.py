@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers
 from alexnet_tf1.distributed.collectives import Replica, average_fused
+from alexnet_tf1.ops import ORIGINAL
 from alexnet_tf1.session import configuration
 
 SHAPES = {"batch_normalization": [8, 5, 5, 6], "batch_normal": [8, 6]}
@@ -23,11 +24,6 @@ def data(shape):
     return (OFFSET + images).astype(np.float32), random.normal(size=shape).astype(np.float32)
 
 
-def build(layer, inputs, replica=None, **options):
-    make = getattr(layers, layer)
-    return make(inputs, True, replica=replica, name=layer, **options)
-
-
 def run(layer, replicas, synchronised=True, **options):
     """Outputs, gradients of the inputs and of scale and shift, and averages after one update."""
     images, cotangent = data(SHAPES[layer])
@@ -36,18 +32,20 @@ def run(layer, replicas, synchronised=True, **options):
         variables, found = None, []
         for device, part in enumerate(np.split(np.arange(len(images)), replicas)):
             rows = slice(part[0], part[-1] + 1)
-            replica = None
-            if replicas > 1:
-                replica = Replica(replicas, synchronised=synchronised, moves_averages=device == 0)
+            replica = Replica(replicas)
+            ops = ORIGINAL._replace(moves_averages=device == 0)
+            if replicas > 1 and synchronised:
+                ops = replica.synchronised(ops)
             with (
                 tf.device(f"/device:CPU:{device}"),
                 tf.variable_scope(tf.get_variable_scope(), reuse=device > 0),
             ):
-                outputs = build(layer, inputs[rows], replica, **options)
+                make = getattr(layers, layer)
+                outputs = make(inputs[rows], True, ops=ops, name=layer, **options)
                 loss = tf.reduce_mean(outputs * cotangent[rows])
                 variables = variables or tf.trainable_variables()
                 gradients = tf.gradients(loss, [inputs, *variables])
-                if replica:
+                if replicas > 1:
                     gradients, _ = average_fused(replica, gradients, tf.zeros([1]))
             found.append((outputs, *gradients))
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
@@ -100,7 +98,7 @@ def test_fused_average_and_order():
         found = []
         for device in range(2):
             with tf.device(f"/device:CPU:{device}"):
-                replica = Replica(2, synchronised=True, moves_averages=True)
+                replica = Replica(2)
                 count = itertools.count(10 * device)
                 tensors = [tf.fill(shape, float(next(count))) for shape in shapes]
                 found.append(average_fused(replica, tensors, tf.constant([1.0 + device, 5.0])))

@@ -6,20 +6,23 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from support.loops import Recorder
 from support.small_set import SMALL
 
-from alexnet_tf1 import evaluate
-from alexnet_tf1.alexnet import build_alexnet
+from alexnet_tf1 import train
+from alexnet_tf1.alexnet import build_alexnet, build_for_testing
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import dataset, synthetic
 from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import kernels
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.fast.kernels import EXACT, choose
-from alexnet_tf1.supervisor import run as train
-from alexnet_tf1.train import Steps
+from alexnet_tf1.fast.kernels import choose
+from alexnet_tf1.gap.both_modes import evaluate_run
+from alexnet_tf1.ops import ORIGINAL
+from alexnet_tf1.supervisor.run import run_training
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)
@@ -31,37 +34,25 @@ def data():
     return dataset.load("synthetic", None, announce=print)
 
 
-def one_by_one(data, steps, ops=EXACT, **settings):
+def one_by_one(data, steps, ops=ORIGINAL, learning_rate=1e-3, **settings):
     """Losses and variables after `steps` of the original's loop."""
-    config = TrainConfig(**settings)
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(0)
-        net = build_alexnet("control", config.fc_batch_norm, config.learning_rate, kernels=ops)
-        session.run(tf.global_variables_initializer())
-        stepper = Steps(session, net, Batches(data.train, 0), 20)
-        losses = [stepper.take(1)[0][0] for _ in range(steps)]
-        return np.array(losses), {v.op.name: session.run(v) for v in tf.global_variables()}
+    hooks = Recorder(tf.train.AdamOptimizer(learning_rate), ops)
+    return train.train(TrainConfig(steps=steps, **settings), data, hooks)
 
 
-def in_graph(data, calls, **settings):
-    """Losses and variables after session calls of so many steps each."""
-    config = TrainConfig(fast=True, **settings)
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(0)
-        net = evaluate.network(config, with_train_op=False)
-        loop = fast.build_loop(net, config)
-        session.run(tf.global_variables_initializer())
-        stepper = fast.FastSteps(session, loop, Batches(data.train, 0), 20)
-        losses = np.concatenate([stepper.take(steps)[0] for steps in calls])
-        return losses, {v.op.name: session.run(v) for v in tf.global_variables()}
+def in_graph(data, calls, ops=FAST, **settings):
+    """Losses and variables after session calls of so many steps each; the first takes one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "steps_for_a_call", lambda *_: 100)
+        config = TrainConfig(fast=True, steps=sum(calls), **settings)
+        return fast.train(config, data, Recorder(ops=ops, calls=calls))
 
 
 @pytest.mark.parametrize("fc_batch_norm", ["batch", "ema"])
-def test_the_loop_in_the_graph_is_the_original_s_bit_for_bit(fc_batch_norm, data, monkeypatch):
+def test_the_loop_in_the_graph_is_the_original_s_bit_for_bit(fc_batch_norm, data):
     # With the original's ops in it, so that only the loop differs.
-    monkeypatch.setattr(fast, "kernels_of", lambda config: EXACT)
     losses, variables = one_by_one(data, 20, fc_batch_norm=fc_batch_norm)
-    same, others = in_graph(data, [1, 7, 12], fc_batch_norm=fc_batch_norm)
+    same, others = in_graph(data, [1, 7, 12], ORIGINAL, fc_batch_norm=fc_batch_norm)
     np.testing.assert_array_equal(same, losses)
     assert variables.keys() == others.keys()
     for name, value in variables.items():
@@ -72,30 +63,19 @@ def test_the_loop_in_the_graph_is_the_original_s_bit_for_bit(fc_batch_norm, data
 
 
 def test_how_many_steps_a_call_takes_changes_no_bit(data):
-    losses, variables = in_graph(data, [12])
+    losses, variables = in_graph(data, [1, 11])
     same, others = in_graph(data, [1, 3, 8])
     np.testing.assert_array_equal(losses, same)
     for name, value in variables.items():
         np.testing.assert_array_equal(others[name], value, err_msg=name)
 
 
-def test_calls_are_cut_to_half_a_second(data):
-    class Session:
-        def run(self, fetches, feed):
-            steps = len(next(iter(feed.values())))
-            now[0] += 0.125 * steps
-            return np.zeros(steps), np.zeros(steps)
-
-    now = [0.0]
-    loop = fast.FastLoop(*[None] * len(fast.FastLoop._fields))
-    stepper = fast.FastSteps(Session(), loop, Batches(data.train, 0), 20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast.time, "perf_counter", lambda: now[0])
-        taken = []
-        for _ in range(5):
-            taken.append(stepper.most)
-            stepper.take(stepper.most)
+def test_calls_are_cut_to_half_a_second():
+    taken = [1]
+    for _ in range(4):
+        taken.append(fast.steps_for_a_call(taken[-1], 0.125))
     assert taken == [1, 2, 4, 4, 4]  # doubling at most; 4 steps of 0.125 s are half a second
+    assert fast.steps_for_a_call(4, 2.0) == 1
 
 
 # At the original's rate two runs part within a few steps, whatever differs between them: weights
@@ -184,13 +164,13 @@ def run_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", SMALL)
         settings = {**SHORT, "log_every": 7, "test_every": 10, "checkpoint_every": 9}
-        train.train(TrainConfig(**settings, run_dir=str(folder)))
+        run_training(TrainConfig(**settings, run_dir=str(folder)))
     return folder
 
 
 def test_lines_tests_and_checkpoints_come_at_their_steps(run_folder):
     records = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in records if "loss" in r] == [7, 14, 21, 28, 35, 42]
+    assert [r["step"] for r in records if "loss" in r] == [7, 14, 21, 28, 35, 42, 45]
     assert [r["step"] for r in records if "test_accuracy" in r] == [10, 20, 30, 40]
     kept = {path.stem for path in (run_folder / "checkpoints").glob("*.index")}
     assert kept == {"model.ckpt-27", "model.ckpt-36", "model.ckpt-45"}
@@ -203,7 +183,7 @@ def test_its_event_file_holds_what_the_default_loop_s_holds(run_folder):
     for event in tf.train.summary_iterator(str(path)):
         for value in event.summary.value:
             steps.setdefault(value.tag, []).append(event.step)
-    assert steps["train/loss"] == [7, 14, 21, 28, 35, 42]
+    assert steps["train/loss"] == [7, 14, 21, 28, 35, 42, 45]
     for tag in ("test/accuracy_batch_statistics", "distance/batch_normal/mean"):
         assert steps[tag] == steps["test/accuracy_inference"] == [10, 20, 30, 40]
 
@@ -222,13 +202,13 @@ def test_the_result_says_how_it_was_computed(run_folder, small_data):
     assert result["execution"]["fast"] is True
     assert result["execution"]["tf32_on_gpu"] is True
     assert result["execution"]["precision"] == "float32"
-    assert evaluate.evaluate(str(run_folder))["test_accuracy_full"] == result["test_accuracy_full"]
+    assert evaluate_run(str(run_folder))["test_accuracy_full"] == result["test_accuracy_full"]
 
 
 def test_a_loss_that_is_not_finite_is_named_by_its_step(small_data, tmp_path):
     config = TrainConfig(**SHORT, learning_rate=1e36, run_dir=str(tmp_path / "run"))
-    with pytest.raises(train.UserError, match=r"the loss is (nan|inf) at step [23];"):
-        train.train(config)
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step [23];"):
+        run_training(config)
 
 
 @pytest.mark.parametrize("update_ops", ["control", "none"])
@@ -236,8 +216,8 @@ def test_the_audit_sees_which_updates_the_loop_s_body_runs(update_ops, data):
     # A session lowers a While and prunes its body: an update that nothing waits for never runs.
     config = TrainConfig(fast=True, update_ops=update_ops, fc_batch_norm="ema")
     with tf.Graph().as_default() as graph, tf.Session() as session:
-        net = evaluate.network(config, with_train_op=False)
-        loop = fast.build_loop(net, config)
+        net = build_for_testing("ema")
+        loop = fast.build_loop(config, Recorder())
         report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
         session.run(tf.global_variables_initializer())
         images, labels = Batches(data.train, 0).next_pixels(20)

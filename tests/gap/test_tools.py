@@ -9,7 +9,7 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as gap
-from alexnet_tf1.supervisor.run import train
+from alexnet_tf1.supervisor.run import run_training
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
 
@@ -27,7 +27,7 @@ def fewer_images():
 def run(fewer_images, request, tmp_path_factory):
     """A short run with moving averages in all four normalisations, right and sabotaged."""
     folder = tmp_path_factory.mktemp("tools") / request.param
-    train(
+    run_training(
         TrainConfig(
             dataset="synthetic", steps=125, test_every=125, batch_size=20, test_batches=5,
             fc_batch_norm="ema", update_ops=request.param, run_dir=str(folder),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import layers
+from alexnet_tf1 import layers, norms
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.recalibrate import Recalibration
 from alexnet_tf1.gap.verdict import verdict
@@ -70,7 +70,7 @@ def two_layers():
         is_training = tf.placeholder(tf.bool, [])
         y = layers.batch_normal(x, is_training, statistics="ema", name="a")
         y = layers.batch_normal(tf.nn.relu(y), is_training, statistics="ema", name="b")
-        repair = Recalibration(layers.norms(graph))
+        repair = Recalibration(norms.recorded(graph))
         session.run(tf.global_variables_initializer())
         yield session, x, is_training, y, repair, batches
 

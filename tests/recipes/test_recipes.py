@@ -6,19 +6,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from support.loops import Recorder
 
-from alexnet_tf1 import evaluate
-from alexnet_tf1.alexnet import build_alexnet
+from alexnet_tf1.alexnet import build_alexnet, build_for_testing, cross_entropy
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.cli import main as cli
-from alexnet_tf1.config import RECIPES, TrainConfig
-from alexnet_tf1.data import batches
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.recipes.augment import Augmentation
-from alexnet_tf1.recipes.optimizer import Muon, Optimization, orthogonalised
+from alexnet_tf1.gap.both_modes import flip_accuracy
+from alexnet_tf1.recipes.augment import Augmentation, augmentation_for
+from alexnet_tf1.recipes.optimizer import Muon, one_cycle, optimizer_for, orthogonalised
+from alexnet_tf1.recipes.presets import RECIPES, settings_from
 from alexnet_tf1.reporting import text as report
+from alexnet_tf1.runs.network import build_network
 
 BETTER = ("quick", "best")
 
@@ -28,20 +30,21 @@ def images():
     return np.random.RandomState(0).randint(0, 256, [7, 3072]).astype(np.uint8)
 
 
+def in_a_run(config, split, part=slice(None)):
+    """The batches of a run."""
+    return Batches(split, config.seed, augmentation_for(config, len(split.labels)), part)
+
+
 # ---- settings --------------------------------------------------------------------------------
 
 
 def test_without_a_recipe_every_setting_is_the_original_s():
-    assert (
-        TrainConfig.from_options({})
-        == TrainConfig()
-        == TrainConfig.from_options({"recipe": "original"})
-    )
+    assert settings_from({}) == TrainConfig() == settings_from({"recipe": "original"})
 
 
 @pytest.mark.parametrize("recipe", BETTER)
 def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
-    config = TrainConfig.from_options({"recipe": recipe})
+    config = settings_from({"recipe": recipe})
     differing = {
         field.name
         for field in dataclasses.fields(config)
@@ -50,14 +53,14 @@ def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
     assert differing == {"recipe", *RECIPES[recipe]}, "an entry that changes nothing"
     for name in RECIPES[recipe]:
         default = getattr(TrainConfig(), name)
-        changed = TrainConfig.from_options({"recipe": recipe, name: default})
+        changed = settings_from({"recipe": recipe, name: default})
         assert changed == dataclasses.replace(config, **{name: default})
 
 
 def test_options_of_the_command_line_go_before_the_recipe():
     line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
     given = vars(cli._parser().parse_args(line))
-    config = TrainConfig.from_options(
+    config = settings_from(
         {name: value for name, value in given.items() if name not in ("command", "resume", "quiet")}
     )
     assert (config.flip, config.fast, config.precision) == (False, False, "float32")
@@ -69,7 +72,7 @@ def test_options_of_the_command_line_go_before_the_recipe():
 
 def test_the_original_s_graph_has_not_an_op_more():
     graphs = []
-    for build in (build_alexnet, lambda: evaluate.network(TrainConfig.from_options({}))):
+    for build in (build_alexnet, lambda: build_network(settings_from({}))):
         with tf.Graph().as_default() as graph:
             tf.set_random_seed(0)
             build()
@@ -85,9 +88,9 @@ def test_the_original_s_graph_has_not_an_op_more():
 @pytest.mark.parametrize("recipe", BETTER)
 def test_a_recipe_trains_the_same_24_variables(recipe):
     shapes = []
-    for config in (TrainConfig(), TrainConfig.from_options({"recipe": recipe})):
+    for config in (TrainConfig(), settings_from({"recipe": recipe})):
         with tf.Graph().as_default():
-            evaluate.network(config)
+            build_network(config)
             shapes.append({v.op.name: v.shape.as_list() for v in tf.trainable_variables()})
     assert shapes[0] == shapes[1]
     assert len(shapes[0]) == 24
@@ -96,27 +99,29 @@ def test_a_recipe_trains_the_same_24_variables(recipe):
 @pytest.mark.parametrize("recipe", BETTER)
 @pytest.mark.parametrize("update_ops", ["control", "none"])
 def test_the_audit_finds_a_recipe_s_graph_right_and_its_twin_wrong(recipe, update_ops):
-    config = TrainConfig.from_options({"recipe": recipe, "update_ops": update_ops})
+    config = settings_from({"recipe": recipe, "update_ops": update_ops})
     with tf.Graph().as_default() as graph:
-        net = evaluate.network(config, with_train_op=False)
-        loop = fast.build_loop(net, config)
+        net = build_for_testing("ema")
+        loop = fast.build_loop(config, Recorder(optimizer_for(config)))
         report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
     assert [f.rule for f in report.faults] == ([] if update_ops == "control" else ["BN101"] * 4)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25, 0.6])
 def test_the_rate_rises_and_falls_in_lines(warmup):
-    how = Optimization(cycle=99, warmup=warmup)
     with tf.Graph().as_default(), tf.Session() as session:
-        step = tf.placeholder(tf.int64, [])
-        rates = [session.run(how.rate(0.5, step), {step: taken}) for taken in range(99)]
+        step = tf.train.get_or_create_global_step()
+        rate = one_cycle(0.5, 99, warmup)
+        rates = []
+        for taken in range(99):
+            session.run(step.initializer, {step.initializer.inputs[1]: taken})
+            rates.append(session.run(rate))
     top = 100 * warmup
     expected = [0.5 * (s / top if s < top else (100 - s) / (100 - top)) for s in range(1, 100)]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
-    assert Optimization().rate(0.5, None) == 0.5
 
 
-def steps_taken(how, begin, gradients, rate=0.1):
+def steps_taken(config, begin, gradients):
     """Values of conv1/kernel-like, conv2/kernel and bias after steps along given gradients."""
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.train.get_or_create_global_step()
@@ -124,7 +129,7 @@ def steps_taken(how, begin, gradients, rate=0.1):
         variables = [tf.get_variable(n, initializer=begin[n]) for n in names]
         along = [tf.placeholder(tf.float32, v.shape) for v in variables]
         loss = tf.add_n([tf.reduce_sum(a * v) for a, v in zip(along, variables, strict=True)])
-        train_op = how.minimize(loss, step, rate)
+        train_op = optimizer_for(config).minimize(loss, step)
         session.run(tf.global_variables_initializer())
         for gradient in gradients:
             session.run(train_op, {a: gradient[n] for a, n in zip(along, names, strict=True)})
@@ -140,8 +145,8 @@ def test_muon_takes_the_kernels_but_the_first_and_adam_the_rest():
         return {n: random.normal(size=s).astype(np.float32) for n, s in shapes.items()}
 
     begin, gradients = draw(), [draw() for _ in range(3)]
-    plain = steps_taken(Optimization(), begin, gradients)
-    found = steps_taken(Optimization(muon_rate=0.02), begin, gradients)
+    plain = steps_taken(TrainConfig(), begin, gradients)
+    found = steps_taken(TrainConfig(optimizer="muon", muon_rate=0.02), begin, gradients)
     for name in ("conv1/kernel", "conv2/bias"):
         np.testing.assert_array_equal(found[name], plain[name])
     momentum, expected = 0, begin["conv2/kernel"].astype(np.float64)
@@ -154,15 +159,6 @@ def test_muon_takes_the_kernels_but_the_first_and_adam_the_rest():
             values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
         expected = expected - 0.02 * (left * values @ right).reshape(3, 3, 4, 8)
     np.testing.assert_allclose(found["conv2/kernel"], expected, atol=2e-5)
-
-
-def test_weight_decay_shrinks_kernels_by_the_rate_and_no_bias():
-    shapes = {"conv1/kernel": [3, 3, 3, 8], "conv2/kernel": [3, 3, 4, 8], "conv2/bias": [8]}
-    begin = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
-    still = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    found = steps_taken(Optimization(weight_decay=0.5), begin, [still, still])
-    for name, value in found.items():
-        np.testing.assert_allclose(value, 1.0 if name.endswith("bias") else 0.95**2, rtol=1e-6)
 
 
 def test_orthogonalised_brings_singular_values_near_1_and_keeps_their_vectors():
@@ -186,7 +182,7 @@ def test_label_smoothing_is_the_cross_entropy_with_spread_labels():
     labels = np.array([0, 9, 3, 3, 1, 7])
     with tf.Graph().as_default(), tf.Session() as session:
         losses = [
-            session.run(Optimization(label_smoothing=part).loss(tf.constant(labels), logits))
+            session.run(cross_entropy(tf.constant(labels), tf.constant(logits), part))
             for part in (0.0, 0.1)
         ]
     logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -228,7 +224,7 @@ def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_ed
 def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
     config = TrainConfig(flip=True, shift=3, seed=4)
     split = Split(images, np.arange(7))
-    whole, resumed = batches.of(config, split), batches.of(config, split)
+    whole, resumed = in_a_run(config, split), in_a_run(config, split)
     for _ in range(taken):
         whole.next_pixels(3)
     resumed.skip(taken, 3)
@@ -239,8 +235,8 @@ def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
 
 def test_workers_share_out_the_same_changed_images(images):
     config, split = TrainConfig(flip=True, shift=3), Split(images, np.arange(7))
-    whole = batches.of(config, split)
-    parts = [batches.of(config, split, part) for part in (slice(0, 3), slice(3, 6))]
+    whole = in_a_run(config, split)
+    parts = [in_a_run(config, split, part) for part in (slice(0, 3), slice(3, 6))]
     for _ in range(4):
         pixels, labels = whole.next_pixels(6)
         shared = [part.next_pixels(6) for part in parts]
@@ -263,7 +259,7 @@ def test_labels_stay_with_their_images_and_the_set_is_left_alone(images):
 
 def test_no_augmentation_is_the_original_s_batch(images):
     split = Split(images, np.arange(7))
-    pixels, labels = batches.of(TrainConfig(), split).next_batch(7)
+    pixels, labels = in_a_run(TrainConfig(), split).next_batch(7)
     np.testing.assert_array_equal(pixels, SCALED[images[labels]])
 
 
@@ -282,9 +278,9 @@ def test_the_accuracy_with_mirror_images_is_of_mean_probabilities():
     # Top left and top right: by itself the first is class 1, with its mirror image class 0.
     pixels[:, 0, 0, 0], pixels[:, 0, 0, 31] = [200, 200, 50], [0, 200, 250]
     split = Split(pixels.reshape(3, 3072), np.array([0, 1, 1]))
-    assert evaluate.flip_accuracy(Session(), net, split, 2) == 1.0
+    assert flip_accuracy(Session(), net, split, 2) == 1.0
     wrong = split._replace(labels=np.array([1, 1, 0]))  # what the images alone would be taken for
-    assert evaluate.flip_accuracy(Session(), net, wrong, 2) == pytest.approx(1 / 3)
+    assert flip_accuracy(Session(), net, wrong, 2) == pytest.approx(1 / 3)
     assert set(asked) == {("probabilities", False)}
 
 

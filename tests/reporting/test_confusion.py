@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1.alexnet import build_for_testing
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
@@ -45,7 +45,7 @@ def run_folder(small_data, tmp_path_factory) -> Path:
     runs.save_config(runs.Run(folder, config))
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(3)
-        net = evaluate.network(config, with_train_op=False)
+        net = build_for_testing()
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(folder / "checkpoints/model.ckpt"), net.global_step)
     return folder

@@ -15,6 +15,7 @@ from support.machines import RIGHT
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, dataset, synthetic
+from alexnet_tf1.recipes.presets import settings_from
 from alexnet_tf1.reporting import console, progress
 from alexnet_tf1.system import gpu
 
@@ -114,14 +115,12 @@ def test_a_loud_run_sums_up_before_and_after(runs):
 
 def test_a_recipe_says_what_is_not_the_original_s():
     assert console._recipe(TrainConfig()) == []
-    ((label, text),) = console._recipe(TrainConfig.from_options({"recipe": "best"}))
+    ((label, text),) = console._recipe(settings_from({"recipe": "best"}))
     assert (label, text) == (
         "recipe",
         "best: Muon at 0.03 for conv2 to conv5, one-cycle rate, mirrored images, "
         "images moved by up to 2 pixels, labels smoothed by 0.1",
     )
-    ((_, text),) = console._recipe(TrainConfig(weight_decay=0.5))
-    assert text == "original: weight decay 0.5"
 
 
 def on_a_terminal(show, monkeypatch, **environment):

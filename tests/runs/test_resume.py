@@ -18,19 +18,18 @@ from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.fast import train as fast
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import problem
 from alexnet_tf1.runs.resume import Start, cut_metrics, settings, start_of
-from alexnet_tf1.train import Steps
+from alexnet_tf1.supervisor.hooks import RunHooks
 
 STEPS = 24
 OPTIONS = [
     "--dataset", "synthetic", "--batch-size", "20", "--log-every", "3", "--test-every", "8",
     "--test-batches", "4", "--checkpoint-every", "6",
 ]  # fmt: skip
-RECIPE = ["--recipe", "quick", "--shift", "2", "--weight-decay", "0.1"]
+RECIPE = ["--recipe", "quick", "--shift", "2"]
 VARIANTS = {"default": [], "fast": ["--fast"], "recipe": RECIPE}
 
 
@@ -102,17 +101,14 @@ def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, 
     [("default", signal.SIGINT), ("fast", signal.SIGTERM), ("recipe", signal.SIGINT)],
 )
 def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
-    stepper = Steps if variant == "default" else fast.FastSteps
-    take = stepper.take
+    after_steps = RunHooks.after_steps
 
-    def take_and_signal(self, steps):
-        taken.append(steps)
-        if sum(taken) >= 16:  # a test is due after this step
+    def signal_and_go_on(self, step, losses, accuracies):
+        if step >= 16:  # a test is due after this step
             os.kill(os.getpid(), number)
-        return take(self, steps)
+        after_steps(self, step, losses, accuracies)
 
-    taken = []
-    monkeypatch.setattr(stepper, "take", take_and_signal)
+    monkeypatch.setattr(RunHooks, "after_steps", signal_and_go_on)
     run = tmp_path / "run"
     assert start(run, *VARIANTS[variant]) == 128 + number
     monkeypatch.undo()
@@ -175,7 +171,7 @@ def test_what_a_kill_left_is_cut_off_and_a_damaged_checkpoint_passed_over(
 def test_a_run_killed_before_its_first_checkpoint_begins_again(halves, tmp_path):
     run = runs.open_run(str(shutil.copytree(halves / "default", tmp_path / "run")))
     shutil.rmtree(run.checkpoints)
-    assert start_of(run, pytest.fail) == Start()
+    assert start_of(run, pytest.fail) == Start(resumed=True)
     assert (run.folder / "metrics.jsonl").read_text() == ""
 
 
@@ -268,17 +264,25 @@ def test_a_damaged_line_of_metrics_is_named_unless_it_is_the_last(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is no record; delete the line"):
-        cut_metrics(path, 3)
+        cut_metrics(path, 3, 1)
     assert path.read_text().count("\n") == 3
     path.write_text('{"step": 1}\n{"step": 3}\n{"st')
-    cut_metrics(path, 2)
+    cut_metrics(path, 2, 1)
     assert path.read_text() == '{"step": 1}\n'
 
 
 def test_the_test_of_the_checkpoint_s_step_is_done_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 3, "loss": 1}\n{"step": 3, "test_accuracy": 1}\n')
-    cut_metrics(path, 4)
+    cut_metrics(path, 4, 1)
     assert path.read_text().count("\n") == 2
-    cut_metrics(path, 3)
+    cut_metrics(path, 3, 1)
     assert path.read_text() == '{"step": 3, "loss": 1}\n'
+
+
+def test_the_line_of_a_last_step_that_is_no_longer_the_last_is_cut(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = ['{"step": 4, "loss": 1}', '{"step": 5, "test_accuracy": 1}', '{"step": 6, "loss": 1}']
+    path.write_text("".join(f"{line}\n" for line in lines))
+    cut_metrics(path, 6, 4)
+    assert path.read_text().splitlines() == lines[:2]

@@ -24,7 +24,7 @@ from alexnet_tf1.gap import diagnose as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.serving import export as exporting
 from alexnet_tf1.serving.export import export
-from alexnet_tf1.supervisor.run import train
+from alexnet_tf1.supervisor.run import run_training
 
 STEPS = 30
 
@@ -40,7 +40,7 @@ def small_data():
 @pytest.fixture(scope="module")
 def run_folder(small_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "a"
-    train(
+    run_training(
         TrainConfig(
             dataset="synthetic", steps=STEPS, fc_batch_norm="ema", run_dir=str(folder),
             log_every=STEPS, test_every=10_000,

@@ -10,16 +10,15 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 from support.small_set import SMALL
 
-from alexnet_tf1 import evaluate as evaluation
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.gap import diagnose as gap
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import resume
+from alexnet_tf1.runs import network, resume
 from alexnet_tf1.serving.predict import predict
-from alexnet_tf1.supervisor.run import train
+from alexnet_tf1.supervisor.run import run_training
 
 STEPS = 30
 
@@ -35,7 +34,7 @@ def small_data():
 @pytest.fixture(scope="module")
 def run_folder(small_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "a"
-    train(
+    run_training(
         TrainConfig(
             dataset="synthetic", steps=STEPS, fc_batch_norm="ema", run_dir=str(folder),
             log_every=STEPS, test_every=10_000,
@@ -196,7 +195,7 @@ def test_the_data_set_need_not_be_there(run_folder, files, tmp_path, monkeypatch
     def fail(*arguments, **options):
         raise AssertionError("the data set was loaded")
 
-    monkeypatch.setattr(evaluation, "load_data", fail)
+    monkeypatch.setattr(network, "load_data", fail)
     monkeypatch.setattr(cifar10, "find_or_fetch", fail)
     monkeypatch.setattr(synthetic, "generate", fail)
     folder = variant(run_folder, tmp_path / "a", dataset="auto", data_dir="/nowhere")

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import layers
+from alexnet_tf1 import layers, norms
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.supervisor import periodic_test as midway
-from alexnet_tf1.supervisor import run as train
+from alexnet_tf1.supervisor import run
 from alexnet_tf1.supervisor import tensorboard as events
+from alexnet_tf1.supervisor.hooks import RunHooks
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 NORMS = ("batch_normalization", "batch_normalization_1", "batch_normal", "batch_normal_1")
@@ -54,8 +55,8 @@ def folders(tmp_path_factory):
     """A run of 8 steps, and the same gone on with after it lost all since step 4."""
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_final_test", lambda *_: UNTESTED)
-        patch.setattr(train.plots, "curves", lambda *_: None)
+        patch.setattr(RunHooks, "_final_test", lambda self: UNTESTED)
+        patch.setattr(run.plots, "curves", lambda *_: None)
         whole, resumed = place / "whole", place / "resumed"
         assert cli.main(["train", *OPTIONS, "--steps", "8", "--run-dir", str(whole)]) == 0
         shutil.copytree(whole, resumed)
@@ -180,7 +181,7 @@ class Small:
                 train_op = tf.train.AdamOptimizer(1e-4).minimize(loss)
             self.net = SimpleNamespace(
                 images=images, labels=labels, is_training=is_training, train_op=train_op,
-                hits=tf.equal(tf.argmax(logits, 1), labels), norms=layers.norms(self.graph),
+                hits=tf.equal(tf.argmax(logits, 1), labels), norms=norms.recorded(self.graph),
             )  # fmt: skip
             self.variables = {v.op.name: v for v in tf.global_variables()}
             self.session = tf.Session()

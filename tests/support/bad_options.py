@@ -36,7 +36,6 @@ TRAIN = {
     "--muon-rate": ["", "x", "0", "-1", "nan", "inf", "1e39"],
     "--warmup": ["", "x", "-0.1", "1", "nan"],
     "--label-smoothing": ["", "x", "-0.1", "1", "nan"],
-    "--weight-decay": ["", "x", "-1", "nan", "inf", "1e39"],
     "--shift": ["", "x", "-1", "17", "1.5"],
     "--data-dir": NO_NAME,
     "--run-dir": NO_NAME,

@@ -1,0 +1,57 @@
+"""The ops the network computes with: the original's, unless a caller gives others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import tensorflow.compat.v1 as tf
+
+Tensor: TypeAlias = Any  # TensorFlow ships no types: a name for the reader, not for mypy
+custom_gradient: Callable[[Callable[..., Any]], Callable[..., Tensor]] = tf.custom_gradient
+
+
+def conv2d(inputs: Tensor, kernel: Tensor) -> Tensor:
+    """Convolves with stride 1 and "same" padding: [N, H, W, C], [3, 3, C, D] -> [N, H, W, D]."""
+    return tf.nn.conv2d(inputs, kernel, strides=1, padding="SAME")
+
+
+def normalise_with_batch(
+    inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalises each channel with the batch, by TensorFlow's fused op.
+
+    Args:
+      inputs: float32 [N, H, W, C].
+      gamma: float32 [C], the scale.
+      beta: float32 [C], the shift.
+      epsilon: added to the variance, in the square of the inputs' unit.
+
+    Returns:
+      float32 [N, H, W, C]; the batch's mean and its variance divided by NHW - 1, float32 [C].
+    """
+    outputs, mean, variance = tf.nn.fused_batch_norm(inputs, gamma, beta, epsilon=epsilon)[:3]
+    return outputs, mean, variance
+
+
+class Ops(NamedTuple):
+    """What `layers` and `alexnet` compute with; the defaults are the original's.
+
+    Attributes:
+      conv2d: as the function above.
+      matmul: float32 [N, C], float32 [C, D] -> float32 [N, D].
+      local_response_normalization: with the arguments of the function in tf.nn.
+      normalise_with_batch: as the function above.
+      moments: inputs and axes -> mean and variance, as tf.nn.moments.
+      moves_averages: whether a forward pass may update moving averages.
+    """
+
+    conv2d: Callable[[Tensor, Tensor], Tensor] = conv2d
+    matmul: Callable[[Tensor, Tensor], Tensor] = tf.matmul
+    local_response_normalization: Callable[..., Tensor] = tf.nn.local_response_normalization
+    normalise_with_batch: Callable[..., tuple[Tensor, Tensor, Tensor]] = normalise_with_batch
+    moments: Callable[..., tuple[Tensor, Tensor]] = tf.nn.moments
+    moves_averages: bool = True
+
+
+ORIGINAL = Ops()

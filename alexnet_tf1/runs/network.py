@@ -1,0 +1,83 @@
+"""The network, the weights and the data of a run on disk."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1.alexnet import AlexNet, build_alexnet
+from alexnet_tf1.checkpoint.reader import Checkpoint
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import dataset
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.fast.kernels import ops_for
+from alexnet_tf1.recipes.optimizer import optimizer_for
+from alexnet_tf1.runs import folder as runs
+
+
+def build_network(config: TrainConfig) -> AlexNet:
+    """Builds a run's network in the current graph, as build_alexnet does."""
+    return build_alexnet(
+        config.update_ops,
+        config.fc_batch_norm,
+        optimizer=optimizer_for(config),
+        label_smoothing=config.label_smoothing,
+        ops=ops_for(config),
+    )
+
+
+def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
+    """Restores what the forward pass reads, and all else that the checkpoint has.
+
+    A checkpoint of either `fc_batch_norm` fits a graph of the other: they differ only in what
+    their moving averages need while training, and that may be missing here.
+
+    Args:
+      session: of the network's graph.
+      net: the network.
+      checkpoint: prefix of its files.
+
+    Raises:
+      UserError: if the checkpoint is damaged or of another network.
+    """
+    remedy = "name a checkpoint that `train` wrote"
+    try:
+        saved = Checkpoint(checkpoint).variables  # looks before TensorFlow's reader does
+        shapes = {name: list(variable.shape) for name, variable in saved.items()}
+        present = [v for v in tf.global_variables() if v.op.name in shapes]
+        averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
+        for variable in [*tf.trainable_variables(), *averages]:
+            if shapes.get(variable.op.name) != variable.shape.as_list():
+                raise UserError(
+                    f"{checkpoint} is of another network: {variable.op.name} is "
+                    f"{shapes.get(variable.op.name, 'missing')}, not {variable.shape}; {remedy}"
+                )
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(present).restore(session, checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{checkpoint} cannot be read ({reason}); {remedy}") from None
+
+
+def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
+    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
+    folder = data_dir or run.config.data_dir
+    return dataset.load(
+        run.config.dataset,
+        Path(folder) if folder else None,
+        announce=lambda line: print(line, file=sys.stderr),
+    )
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """Describes the data set as results do: name, verified, and how many images."""
+    return {
+        "name": data.name,
+        "verified": data.verified,
+        "train_images": len(data.train.labels),
+        "test_images": len(data.test.labels),
+    }

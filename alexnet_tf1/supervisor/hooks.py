@@ -1,0 +1,238 @@
+"""What happens around the steps of a run: lines, tests, checkpoints, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import evaluate
+from alexnet_tf1.alexnet import AlexNet
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.fast.kernels import ops_for
+from alexnet_tf1.recipes.augment import augmentation_for
+from alexnet_tf1.recipes.optimizer import optimizer_for
+from alexnet_tf1.reporting import console, progress
+from alexnet_tf1.reporting.console import Console
+from alexnet_tf1.runs.folder import METRICS, Run
+from alexnet_tf1.runs.recovery import with_times
+from alexnet_tf1.runs.resume import Start
+from alexnet_tf1.runs.schedule import check_finite, steps_until_due
+from alexnet_tf1.supervisor import periodic_test
+from alexnet_tf1.supervisor.tensorboard import Events
+from alexnet_tf1.system.gpu import Finding
+from alexnet_tf1.system.signals import Stopped, StopRequest
+
+
+class Outcome(NamedTuple):
+    """How a run's training ended.
+
+    Attributes:
+      steps: steps trained, those before a resumption included.
+      loss: of the last step, in nats, before its update; None where none was taken.
+      wall_s: seconds from this process's first step to its last, tests and checkpoints included.
+      stopped_by: the signal that ended it early, or None.
+      accuracies: of the final test, as in result.json; None where a signal ended it before.
+    """
+
+    steps: int
+    loss: float | None
+    wall_s: float
+    stopped_by: int | None
+    accuracies: dict[str, float] | None
+
+
+class RunHooks(contextlib.ExitStack):
+    """Surrounds the loop of a run; a context manager that closes what the loop used.
+
+    Attributes:
+      optimizer: see train.Hooks.
+      ops: see train.Hooks.
+      augmentation: see train.Hooks.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data: Dataset,
+        start: Start,
+        out: Console,
+        *,
+        found_gpu: Finding,
+        replicas: int,
+    ) -> None:
+        """Names what the loop works with.
+
+        Args:
+          run: where to log and save.
+          data: the data set.
+          start: where the run begins, or goes on.
+          out: takes its lines.
+          found_gpu: for the summary before the first step.
+          replicas: how many train together; several stop when all have agreed to.
+        """
+        super().__init__()
+        self.optimizer = optimizer_for(run.config)
+        self.ops = ops_for(run.config)
+        self.augmentation = augmentation_for(run.config, len(data.train.labels))
+        self._run = run
+        self._config = run.config
+        self._data = data
+        self._start = start
+        self._out = out
+        self._found_gpu = found_gpu
+        self._signals = StopRequest()
+        self._stop = self._signals if replicas == 1 else StopRequest()
+        self._stopping = False
+        self._loss: float | None = None
+
+    @property
+    def received(self) -> int | None:
+        """The signal that this process was given; None for none."""
+        return self._signals.received
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a signal ends the run after this step."""
+        return self._stopping
+
+    def agree(self, signal: int) -> None:
+        """Ends the run after this step, as all replicas have agreed to, for a signal."""
+        self._stop.received = signal
+
+    def build(self, net: AlexNet) -> None:
+        """Adds what initialises and saves the variables to the graph."""
+        self._net = net
+        self._initialise = tf.global_variables_initializer()
+        self._saver = tf.train.Saver(max_to_keep=self._config.keep, save_relative_paths=True)
+
+    def begin(self, session: Any) -> int:
+        """Initialises or restores every variable, and says what is about to be trained."""
+        self._session = session
+        self.enter_context(self._signals)
+        session.run(self._initialise)
+        self._out.introduce(self._run, self._data, self._net, self._found_gpu)
+        if self._start.checkpoint:
+            self._saver.restore(session, self._start.checkpoint)
+            self._saver.set_last_checkpoints_with_time(with_times(self._start.kept))
+        if self._start.resumed:
+            self._out.say(f"resumed after step {self._start.step:,}")
+        (self._run.folder / METRICS).touch()
+        self._events = self.enter_context(Events(self._run.folder, session.graph))
+        self._events.begin(self._config, self._start.step, self._run.metrics())
+        # Closed before the final test: a bar is of steps.
+        self._bar = self.enter_context(contextlib.ExitStack())
+        bar = progress.bar(self._config.steps, quiet=self._out.quiet)
+        self._advance: Callable[[int], None] = self._bar.enter_context(bar)
+        if self._start.test_is_due and not self._test(self._start.step):
+            self._stopping = True
+        self._began = self._logged_at = time.perf_counter()
+        self._logged = self._start.step
+        return self._start.step
+
+    def steps_until_due(self, step: int) -> int:
+        """Returns how many steps may follow `step` before a line, a test or a save is due."""
+        return steps_until_due(self._config, step)
+
+    def after_step(self, step: int, loss: float, accuracy: float) -> None:
+        """Logs, tests and saves what is due after a step.
+
+        Args:
+          step: its number.
+          loss: of its batch before its update, in nats.
+          accuracy: of its batch before its update.
+
+        Raises:
+          UserError: if the loss is not finite.
+        """
+        self.after_steps(step, [loss], [accuracy])
+
+    def after_steps(self, step: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
+        """As `after_step`, for the steps of a session call, the last of which is `step`."""
+        config = self._config
+        check_finite(losses, step, config, f"{self._run.folder} keeps what was logged")
+        self._loss = float(losses[-1])
+        self._stopping = self._stop.received is not None
+        last = step == config.steps or self._stopping
+        if step % config.log_every == 0 or last:
+            self._log(step, self._loss, float(accuracies[-1]))
+        # Testing moves the averages of the original's fully connected layers. A checkpoint is
+        # from before its step's test, so that who resumes there does the test again.
+        save = step % config.checkpoint_every == 0 or last
+        if save:
+            self._save(step)
+        if step % config.test_every == 0 and not self._stopping and not self._test(step):
+            self._stopping = True
+            if not save:
+                self._save(step)
+        self._advance(step)
+
+    def end(self, step: int) -> Outcome:
+        """Tests every image in both modes, unless a signal ended the run."""
+        wall_s = time.perf_counter() - self._began
+        self._bar.close()
+        stopped_by = self._stop.received if self._stopping else None
+        accuracies = None
+        if stopped_by is None:
+            self._out.say("Testing every image in both modes ...")
+            try:
+                accuracies = self._final_test()
+            except Stopped:
+                stopped_by = self.received
+        return Outcome(step, self._loss, wall_s, stopped_by, accuracies)
+
+    def _log(self, step: int, loss: float, accuracy: float) -> None:
+        now = time.perf_counter()
+        rate = (step - self._logged) * self._config.batch_size / (now - self._logged_at)
+        self._logged, self._logged_at = step, now
+        stand_in = console.of(self._data)
+        self._out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
+        self._run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=rate)
+        self._events.trained(step, loss, accuracy, rate)
+
+    def _save(self, step: int) -> None:
+        prefix = str(self._run.checkpoints / "model.ckpt")
+        self._saver.save(self._session, prefix, global_step=step)
+
+    def _test(self, step: int) -> bool:
+        """Tests the first batches and logs it; if a signal comes, False, as if not begun."""
+        images = periodic_test.first_batches(self._data, self._config)
+        try:
+            found = periodic_test.test(
+                self._session, self._net, images, self._config.batch_size, self._stop
+            )
+        except Stopped:
+            return False
+        stand_in = console.of(self._data)
+        self._out.say(f"[Test] Step: {step}, acc:{found.accuracy:.5f}{stand_in}")
+        self._run.log(
+            step=step,
+            test_accuracy=found.accuracy,
+            batch_statistics_accuracy=found.batch_statistics_accuracy,
+        )
+        self._events.tested(step, found)
+        return True
+
+    def _final_test(self) -> dict[str, float]:
+        """Every test image once in each mode; the original's own figure is among them."""
+        inference, batch = (
+            evaluate.hits(
+                self._session,
+                self._net,
+                self._data.test,
+                self._config.batch_size,
+                is_training=is_training,
+                stop=self._signals,
+            )
+            for is_training in (False, True)
+        )
+        first = len(periodic_test.first_batches(self._data, self._config).labels)
+        return {
+            "test_accuracy": float(inference[:first].mean()),
+            "test_accuracy_full": float(inference.mean()),
+            "batch_statistics_accuracy_full": float(batch.mean()),
+            "gap_points": float(100 * (batch.mean() - inference.mean())),
+        }
