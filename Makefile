@@ -4,6 +4,7 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 test:
 	python -m pytest

@@ -19,6 +19,7 @@ TEST = [
 LINT = [
     "ruff",  # lint and format
     "mypy",  # types
+    "import-linter",  # who may import whom, as pyproject.toml says
     "types-requests",  # without which mypy knows nothing of requests
 ]
 

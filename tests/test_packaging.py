@@ -31,7 +31,7 @@ def test_the_workflow_runs_the_gate_s_commands_on_the_supported_pythons():
     gate = text(".ci/run")
     runs = commands(".github/workflows/test.yml")
     assert 'pip install ".[test]" && python -m pytest' in runs
-    for command in ("ruff check .", "ruff format --check .", "mypy"):
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
         assert command in runs
         assert command in gate
     (matrix,) = re.findall(r"python: \[(.+)\]", workflow)
@@ -42,7 +42,7 @@ def test_the_workflow_runs_the_gate_s_commands_on_the_supported_pythons():
 
 def test_the_hooks_before_a_commit_are_the_gate_s_lint_and_types():
     hooks = [entry.replace(" --force-exclude", "") for entry in commands(".pre-commit-config.yaml")]
-    assert hooks == ["ruff check", "ruff format --check", "mypy"]
+    assert hooks == ["ruff check", "ruff format --check", "mypy", "lint-imports"]
     assert re.findall(r"repo: (.+)", text(".pre-commit-config.yaml")) == ["local"]
 
 

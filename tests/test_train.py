@@ -19,6 +19,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.gap.both_modes import evaluate_run
+from alexnet_tf1.supervisor.hooks import RunHooks
 from alexnet_tf1.supervisor.run import run_training
 
 ROOT = Path(__file__).parents[1]
@@ -201,6 +202,24 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_written(tmp_pat
             TrainConfig(dataset="synthetic", batch_size=3000, run_dir=str(tmp_path / "run"))
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_shorter_than_log_every_shows_its_last_step(small_data, tmp_path, capsys):
+    run = tmp_path / "run"
+    seen = []
+    after_steps = RunHooks.after_steps
+
+    def look_and_go_on(self, step, losses, accuracies):
+        seen.append((run / "metrics.jsonl").exists())
+        after_steps(self, step, losses, accuracies)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunHooks, "after_steps", look_and_go_on)
+        run_training(TrainConfig(dataset="synthetic", steps=3, run_dir=str(run)))
+    assert seen == [True] * 3
+    assert [record["step"] for record in metrics(run)] == [3]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "[Train]" in line]
+    assert line.startswith("[Train] Step: 3, loss: ")
 
 
 def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, capsys):
