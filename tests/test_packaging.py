@@ -18,12 +18,10 @@ def commands(name):
 
 
 def test_every_package_is_packed():
-    packages = {
-        str(path.parent.relative_to(ROOT)).replace("/", ".")
-        for path in (ROOT / "alexnet_tf1").rglob("__init__.py")
-    }
-    (listed,) = re.findall(r"packages=\[(.*?)\]", text("setup.py"), re.S)
-    assert set(re.findall(r'"(.+?)"', listed)) == packages
+    assert 'packages=find_packages(include=["alexnet_tf1", "alexnet_tf1.*"])' in text("setup.py")
+    folders = {path.parent for path in (ROOT / "alexnet_tf1").rglob("*.py")}
+    assert len(folders) > 10
+    assert [f for f in folders if not (f / "__init__.py").exists()] == []  # find_packages misses it
 
 
 def test_the_workflow_runs_the_gate_s_commands_on_the_supported_pythons():
@@ -55,4 +53,4 @@ def test_every_dependency_has_a_lower_bound_and_a_reason():
 
 
 def test_the_files_that_begin_first_are_there():
-    assert [name for name in LONG if not (ROOT / "tests" / name).exists()] == []
+    assert set(LONG) <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
