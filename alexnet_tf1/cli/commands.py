@@ -12,9 +12,11 @@ import sys
 import tempfile
 from typing import Any
 
+from alexnet_tf1.cli import output
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import compare_table
 from alexnet_tf1.reporting import text as report
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
@@ -58,7 +60,7 @@ def evaluate(run: str, as_json: bool, **settings: Any) -> int:
     from alexnet_tf1 import evaluate as evaluation
 
     found = evaluation.evaluate(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
+    print(json.dumps(found, indent=2) if as_json else output.evaluation(found))
     return DONE
 
 
@@ -68,7 +70,7 @@ def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -
     from alexnet_tf1.gap import diagnose as gap
 
     found = gap.diagnose(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
+    print(json.dumps(found, indent=2) if as_json else output.diagnosis(found))
     return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
 
 
@@ -80,7 +82,7 @@ def audit(
     from alexnet_tf1.batchnorm.audit import audit_file
 
     found = audit_file(graph, train_op, logits, is_training).to_json(graph)
-    print(json.dumps(found, indent=2) if as_json else report.faults(graph, found))
+    print(json.dumps(found, indent=2) if as_json else output.faults(graph, found))
     return FAULTS if found["faults"] else DONE
 
 
@@ -90,7 +92,7 @@ def doctor(checkpoint: str, as_json: bool) -> int:
     from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 
     found = examine_checkpoint(checkpoint).to_json()
-    print(json.dumps(found, indent=2) if as_json else report.faults(found["checkpoint"], found))
+    print(json.dumps(found, indent=2) if as_json else output.faults(found["checkpoint"], found))
     return FAULTS if found["faults"] else DONE
 
 
@@ -99,7 +101,7 @@ def recalibrate(run: str, **settings: Any) -> int:
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
 
-    print(report.recalibration(gap.recalibrate(run, **settings)))
+    print(output.recalibration(gap.recalibrate(run, **settings)))
     return DONE
 
 
@@ -109,7 +111,7 @@ def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
     from alexnet_tf1.serving import predict as prediction
 
     found = prediction.predict(run, images, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.prediction(found))
+    print(json.dumps(found, indent=2) if as_json else output.prediction(found))
     return DONE
 
 
@@ -119,7 +121,7 @@ def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
     from alexnet_tf1.serving import export as exporting
 
     found = exporting.export(run, target, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.export(found))
+    print(json.dumps(found, indent=2) if as_json else output.export(found))
     return DONE
 
 
@@ -152,7 +154,7 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        print(report.comparison(found), "", sep="\n")
+        print(compare_table.comparison(found), "", sep="\n")
         print(report.one_line(f"written: {', '.join(found['files'])}"))
     return DONE
 

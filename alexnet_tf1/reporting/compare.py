@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import compare_table
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import resume
@@ -226,7 +227,7 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
     compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)
-    page = f"<!-- written by {MARK} -->\n{report.comparison(found)}\n\n![]({PICTURE})\n"
+    page = f"<!-- written by {MARK} -->\n{compare_table.comparison(found)}\n\n![]({PICTURE})\n"
     runs.write_bytes(folder / TABLE, page.encode("utf-8"))
 
 

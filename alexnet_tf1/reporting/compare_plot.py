@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting import compare_table, plots
 from alexnet_tf1.reporting import text as report
 
 # Okabe & Ito's palette without its yellow, which white paper swallows. Numbers of colours, lines
@@ -47,7 +47,7 @@ def draw(
         height_ratios=[upper, lower, legend],
     )
     figure.suptitle(
-        f"Training on {rows[0]['dataset']}" if found["comparable"] else report.NOT_COMPARABLE
+        f"Training on {rows[0]['dataset']}" if found["comparable"] else compare_table.NOT_COMPARABLE
     )
     for logged, style in zip(metrics, styles, strict=True):
         parts["loss"].plot(*plots.points(logged, "loss"), **style)

@@ -123,7 +123,7 @@ def test_evaluate_refuses_a_damaged_checkpoint(capsys, tmp_path):
 def test_help_and_bad_usage_do_not_import_tensorflow():
     program = (
         "import sys\n"
-        "from alexnet_tf1 import cli\n"
+        "from alexnet_tf1.cli import main as cli\n"
         "for arguments in (['--help'], ['train', '--help'], ['evaluate', '--help'],\n"
         "                  ['train', '--steps', 'x'], ['--version']):\n"
         "    try: cli.main(arguments)\n"

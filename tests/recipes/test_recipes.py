@@ -11,6 +11,7 @@ from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli import output
 from alexnet_tf1.config import RECIPES, TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.batches import SCALED, Batches
@@ -18,7 +19,6 @@ from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.recipes.augment import Augmentation
 from alexnet_tf1.recipes.optimizer import Muon, Optimization, orthogonalised
-from alexnet_tf1.reporting import text as report
 
 BETTER = ("quick", "best")
 
@@ -293,7 +293,7 @@ def test_the_report_says_that_mirror_images_were_used():
         "checkpoint": "c", "dataset": {"test_images": 4, "name": "synthetic"}, "batch_size": 2,
         "test_accuracy_full": 0.5, "batch_statistics_accuracy_full": 0.5, "gap_points": 0.0,
     }  # fmt: skip
-    assert "mirror" not in report.evaluation(found)
-    assert report.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(
+    assert "mirror" not in output.evaluation(found)
+    assert output.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(
         "with mirror images, two passes each: 75.00%"
     )

@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.reporting import compare_plot
+from alexnet_tf1.reporting import compare_plot, compare_table
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.reporting.compare import compare, labels
 from alexnet_tf1.runs import folder as runs
@@ -111,15 +111,15 @@ def test_runs_that_are_not_finished(tmp_path):
     with open(tmp_path / "killed/metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 15')  # a kill cut the line short
     killed, new, stale, resumed, stopped = cells(
-        report.comparison(compare(names, str(tmp_path / "out")))
+        compare_table.comparison(compare(names, str(tmp_path / "out")))
     )
     assert (killed["steps"], killed["final loss (nats)"]) == ("100 of 200", "1.5000")
-    assert killed["test accuracy, inference (%)"] == killed["device"] == report.UNKNOWN
-    assert (new["steps"], new["final loss (nats)"]) == ("0 of 200", report.UNKNOWN)
+    assert killed["test accuracy, inference (%)"] == killed["device"] == compare_table.UNKNOWN
+    assert (new["steps"], new["final loss (nats)"]) == ("0 of 200", compare_table.UNKNOWN)
     assert (stale["steps"], stale["final loss (nats)"]) == ("200, untested", "1.0000")
-    assert stale["gap (points)"] == report.UNKNOWN
+    assert stale["gap (points)"] == compare_table.UNKNOWN
     assert resumed["wall time (s)"] == "1,234 since step 150"
-    assert (stopped["steps"], stopped["wall time (s)"]) == ("200, untested", report.UNKNOWN)
+    assert (stopped["steps"], stopped["wall time (s)"]) == ("200, untested", compare_table.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_runs_of_different_data_are_said_to_be_so_in_every_figure(other, tmp_pat
         data = {"name": settings.get("dataset", "cifar10"), "crc32_of_train_images": checksum}
         runs.write_json(Path(name) / "data.json", data)
     found = compare(names, str(tmp_path / "out"))
-    text = report.comparison(found)
+    text = compare_table.comparison(found)
     assert not found["comparable"]
-    assert report.NOT_COMPARABLE in text.splitlines()
+    assert compare_table.NOT_COMPARABLE in text.splitlines()
     assert "# 2 runs on different data sets" in text
     for row, data in zip(cells(text), (row["dataset"] for row in found["runs"]), strict=True):
         for column in ("test accuracy, inference (%)", "batch statistics (%)", "gap (points)"):
