@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.reporting.text import aligned, one_line
 
 
 def evaluation(found: dict[str, Any]) -> str:
@@ -119,6 +120,30 @@ def export(found: dict[str, Any]) -> str:
     if found["tflite"]:
         lines.append(f"{found['tflite']}: the same classes on 100 images")
     return "\n".join(lines + _start_left(found))
+
+
+def environment(found: dict[str, Any]) -> str:
+    """Versions, machine, devices, data, and what to install; `found` from environment.py."""
+    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
+    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
+    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
+    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
+    data = found["data"]
+    rows = [
+        ("alexnet_tf1", versions["alexnet_tf1"]),
+        ("Python", f"{versions['python']}, {sys.executable}"),
+        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
+        ("Keras", versions["keras"]),
+        ("NumPy", versions["numpy"]),
+        ("system", found["system"]),
+        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
+        ("memory", memory),
+        ("devices", ", ".join(found["devices"])),
+        ("GPU", found["gpu"]["line"]),
+        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
+        *(("to do", line) for line in found["to_do"]),
+    ]
+    return "\n".join(one_line(line) for line in aligned(rows))
 
 
 def _statistics(found: dict[str, Any]) -> str:
