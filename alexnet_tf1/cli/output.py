@@ -1,15 +1,16 @@
-"""What the commands print for people; `--json` prints the same as data."""
+"""The text that each command prints; `--json` prints the same as data."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
 
 
 def evaluation(found: dict[str, Any]) -> str:
-    """Three figures and what they are of; `found` from evaluate.evaluate."""
+    """Formats accuracies and gap; `found` from evaluate.evaluate."""
     data = found["dataset"]
     flip = found.get("flip_accuracy_full")
     return (
@@ -26,7 +27,7 @@ def evaluation(found: dict[str, Any]) -> str:
 
 
 def diagnosis(found: dict[str, Any]) -> str:
-    """Tables of accuracies and layers, and the verdict; `found` from gap.diagnose."""
+    """Formats the tables of accuracies and layers, and the verdict; `found` from gap.diagnose."""
     data = found["dataset"]
     sizes = sorted({cell["batch_size"] for cell in found["cells"]})
     lines = [
@@ -41,13 +42,13 @@ def diagnosis(found: dict[str, Any]) -> str:
         lines.append(f"{mode:<18}{order:<8}{row}")
     lines += [
         "",
-        "moving averages against the population: mean in standard deviations, variance as a "
-        "ratio; start left in them",
+        "how far the moving averages are from the population's statistics",
+        f"{'layer':<24}{'mean (std. dev.)':>18}{'variance (ratio)':>18}{'initial value left':>20}",
     ]
     for layer in found["layers"]:
         lines.append(
-            f"{layer['name']:<24}{layer['mean_distance']:>10.3f}{layer['variance_distance']:>10.3f}"
-            f"{100 * layer['lag']:>10.2g}%"
+            f"{layer['name']:<24}{layer['mean_distance']:>18.3f}{layer['variance_distance']:>18.3f}"
+            f"{100 * layer['lag']:>19.2g}%"
         )
     lines += [
         "",
@@ -62,7 +63,7 @@ def diagnosis(found: dict[str, Any]) -> str:
 
 
 def faults(name: str, found: dict[str, Any]) -> str:
-    """One line a fault, then the notes; `found` in the JSON form of audit and doctor."""
+    """Formats faults and notes, a line each; `found` in the JSON form of audit and doctor."""
     count = len(found["layers"])
     lines = [one_line(f"{name}: {count} batch normalisation{'s' * (count != 1)}")]
     lines += [one_line(f"{f['rule']} {f['layer']}: {f['message']}") for f in found["faults"]]
@@ -73,7 +74,7 @@ def faults(name: str, found: dict[str, Any]) -> str:
 
 
 def recalibration(found: dict[str, Any]) -> str:
-    """Accuracy before and after, and where it went; `found` from gap.recalibrate."""
+    """Formats the accuracies before and after; `found` from gap.recalibrate."""
     data = found["dataset"]
     lines = [
         f"population statistics from {found['images']:,} training images; inference accuracy on "
@@ -89,7 +90,7 @@ def recalibration(found: dict[str, Any]) -> str:
 
 
 def prediction(found: dict[str, Any]) -> str:
-    """The likeliest classes of each picture; `found` from predict.predict."""
+    """Formats the likeliest classes of each image; `found` from serving.predict."""
     lines = [f"{found['checkpoint']}, trained on {found['dataset']}, by {_statistics(found)}"]
     for image in found["images"]:
         classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f}%" for c in image["classes"])
@@ -98,7 +99,7 @@ def prediction(found: dict[str, Any]) -> str:
 
 
 def export(found: dict[str, Any]) -> str:
-    """What was written where, and how to call it; `found` from export.export."""
+    """Formats what was written and how to call it; `found` from serving.export."""
     signature = found["signature"]
 
     def described(ends: dict[str, Any]) -> str:
@@ -123,7 +124,7 @@ def export(found: dict[str, Any]) -> str:
 
 
 def environment(found: dict[str, Any]) -> str:
-    """Versions, machine, devices, data, and what to install; `found` from environment.py."""
+    """Formats versions, machine, devices, data; `found` from system.environment."""
     versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
     cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
     memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
@@ -146,15 +147,22 @@ def environment(found: dict[str, Any]) -> str:
     return "\n".join(one_line(line) for line in aligned(rows))
 
 
+def comparison(found: dict[str, Any]) -> str:
+    """Formats the table of runs and the files written; `found` from reporting.compare."""
+    written = one_line(f"written: {', '.join(found['files'])}")
+    return f"{comparison_table(found)}\n\n{written}"
+
+
 def _statistics(found: dict[str, Any]) -> str:
-    return {"recalibrated": "recalibrated statistics"}.get(found["statistics"], "moving averages")
+    recalibrated = found["statistics"] == "recalibrated"
+    return "recalibrated statistics" if recalibrated else "moving averages"
 
 
 def _start_left(found: dict[str, Any]) -> list[str]:
-    """A line about moving averages that still hold much of where they began, if they do."""
+    """Warns, in a line, if much of their initial values is left in the moving averages."""
     if found["start_left"] <= 0.05:
         return []
     return [
-        f"warning: {100 * found['start_left']:.0f}% of their start is left in the moving averages "
-        f"after {found['steps']:,} steps; train longer, or recalibrate"
+        f"warning: {100 * found['start_left']:.0f}% of their initial values is left in the "
+        f"moving averages after {found['steps']:,} steps; train longer, or recalibrate"
     ]

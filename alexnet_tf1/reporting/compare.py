@@ -227,7 +227,8 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
     compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)
-    page = f"<!-- written by {MARK} -->\n{compare_table.comparison(found)}\n\n![]({PICTURE})\n"
+    table = compare_table.comparison_table(found)
+    page = f"<!-- written by {MARK} -->\n{table}\n\n![]({PICTURE})\n"
     runs.write_bytes(folder / TABLE, page.encode("utf-8"))
 
 

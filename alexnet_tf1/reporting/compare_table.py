@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from alexnet_tf1.config import option
 from alexnet_tf1.reporting.text import plain_markdown
 
+NOT_COMPARABLE = "These runs saw different data sets: their figures are not comparable."
+UNKNOWN = "–"  # noqa: RUF001
 
-def comparison(found: dict[str, Any]) -> str:
-    """Markdown: a heading, a warning if there is cause, a table; `found` from compare.compare."""
+
+def comparison_table(found: dict[str, Any]) -> str:
+    """Formats runs as Markdown: heading, warning if there is cause, table; `found` from compare."""
     rows = found["runs"]
     count = f"{len(rows)} run{'s' * (len(rows) != 1)}"
     if found["comparable"]:
@@ -21,16 +25,12 @@ def comparison(found: dict[str, Any]) -> str:
     return "\n".join(lines + _table([head for head, _ in columns], cells))
 
 
-NOT_COMPARABLE = "These runs saw different data sets: their figures are not comparable."
-UNKNOWN = "–"  # noqa: RUF001
-
-
 def _columns(found: dict[str, Any]) -> list[tuple[str, Callable[[dict[str, Any]], str]]]:
-    """Of the table of runs: each column's heading, and what makes its cell of a run."""
+    """Lists the columns: the heading, and the function that makes a run's cell."""
     return [
         ("run", lambda row: plain_markdown(row["label"])),
         *(
-            (f"--{name.replace('_', '-')}", lambda row, name=name: str(row["settings"][name]))
+            (option(name), lambda row, name=name: str(row["settings"][name]))
             for name in found["differing"]
         ),
         ("steps", _steps),
@@ -54,7 +54,7 @@ def _columns(found: dict[str, Any]) -> list[tuple[str, Callable[[dict[str, Any]]
 def _figure(
     found: dict[str, Any], row: dict[str, Any], key: str, form: str, scale: float = 1.0
 ) -> str:
-    """A figure, under the name of its data set where there are several."""
+    """Formats a figure, followed by its data set's name if there are several."""
     text = _cell(row[key], form, scale)
     return text if found["comparable"] or text == UNKNOWN else f"{text} {row['dataset']}"
 
@@ -77,7 +77,7 @@ def _wall_time(row: dict[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table whose columns are in line in plain text as well."""
+    """Formats a Markdown table whose columns line up in plain text as well."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = ["-" * width for width in widths]
     return [

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as gap
@@ -143,5 +144,5 @@ def test_more_images_than_there_are_are_refused(run, capsys):
 
 
 def test_the_command_s_default_is_the_function_s():
-    parsed = cli._parser().parse_args(["recalibrate", "RUN"])
+    parsed = parser().parse_args(["recalibrate", "RUN"])
     assert parsed.images == gap.RECALIBRATION_IMAGES

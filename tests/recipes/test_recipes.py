@@ -10,8 +10,8 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
-from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli import output
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import RECIPES, TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.batches import SCALED, Batches
@@ -56,7 +56,7 @@ def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
 
 def test_options_of_the_command_line_go_before_the_recipe():
     line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
-    given = vars(cli._parser().parse_args(line))
+    given = vars(parser().parse_args(line))
     config = TrainConfig.from_options(
         {name: value for name, value in given.items() if name not in ("command", "resume", "quiet")}
     )

@@ -111,7 +111,7 @@ def test_runs_that_are_not_finished(tmp_path):
     with open(tmp_path / "killed/metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 15')  # a kill cut the line short
     killed, new, stale, resumed, stopped = cells(
-        compare_table.comparison(compare(names, str(tmp_path / "out")))
+        compare_table.comparison_table(compare(names, str(tmp_path / "out")))
     )
     assert (killed["steps"], killed["final loss (nats)"]) == ("100 of 200", "1.5000")
     assert killed["test accuracy, inference (%)"] == killed["device"] == compare_table.UNKNOWN
@@ -138,7 +138,7 @@ def test_runs_of_different_data_are_said_to_be_so_in_every_figure(other, tmp_pat
         data = {"name": settings.get("dataset", "cifar10"), "crc32_of_train_images": checksum}
         runs.write_json(Path(name) / "data.json", data)
     found = compare(names, str(tmp_path / "out"))
-    text = compare_table.comparison(found)
+    text = compare_table.comparison_table(found)
     assert not found["comparable"]
     assert compare_table.NOT_COMPARABLE in text.splitlines()
     assert "# 2 runs on different data sets" in text

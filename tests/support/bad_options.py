@@ -36,7 +36,6 @@ TRAIN = {
     "--muon-rate": ["", "x", "0", "-1", "nan", "inf", "1e39"],
     "--warmup": ["", "x", "-0.1", "1", "nan"],
     "--label-smoothing": ["", "x", "-0.1", "1", "nan"],
-    "--weight-decay": ["", "x", "-1", "nan", "inf", "1e39"],
     "--shift": ["", "x", "-1", "17", "1.5"],
     "--data-dir": NO_NAME,
     "--run-dir": NO_NAME,
@@ -76,7 +75,6 @@ OPTIONS = {
     "predict": {"--checkpoint": NO_NAME, "--top": [*NO_COUNT, "11"], "--json": ["yes"]},
     "export": {
         "--checkpoint": NO_NAME,
-        "--fc-batch-norm": ["", "moving", "batch"],
         "--tflite": ["yes"],
         "--json": ["yes"],
     },
