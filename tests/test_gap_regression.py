@@ -28,7 +28,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.synthetic import generate
 from alexnet_tf1.evaluate import evaluate, hits
-from alexnet_tf1.gap.diagnose import recalibrate, restored
+from alexnet_tf1.gap.recalibrate import recalibrate, restored
 from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import train
 

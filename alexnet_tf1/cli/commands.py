@@ -101,9 +101,9 @@ def doctor(checkpoint: str, as_json: bool) -> int:
 def recalibrate(run: str, **settings: Any) -> int:
     """Prints a run's accuracy before and after its statistics are re-estimated."""
     import_tensorflow()
-    from alexnet_tf1.gap import diagnose as gap
+    from alexnet_tf1.gap import recalibrate as repair
 
-    print(output.recalibration(gap.recalibrate(run, **settings)))
+    print(output.recalibration(repair.recalibrate(run, **settings)))
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""Text for a terminal's lines and for Markdown."""
+"""Formats text: one line for a terminal, aligned lines, lists of names, Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_SHOWN = 2_000  # characters of a line
 
 
 def one_line(text: str) -> str:
-    """Text that a file may have chosen, made fit for a line on a terminal.
+    """Makes any text, such as a file's name, safe to print as one line on a terminal.
 
     Args:
       text: any text.
@@ -25,20 +25,26 @@ def one_line(text: str) -> str:
 
 
 def aligned(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines of a label and a text, `label: text`, the texts below each other."""
+    """Formats rows as lines `label: text`, with the texts in one column."""
     rows = list(rows)
     width = max(len(label) for label, _ in rows) + 2
     return [f"{label + ':':<{width}}{text}" for label, text in rows]
 
 
+def listed(names: Iterable[str]) -> str:
+    """Joins at least one name as in a sentence: "A", "A and B", "A, B and C"."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def plain_markdown(text: str) -> str:
-    """Text that a file may have chosen, as Markdown that shows it and means nothing else.
+    """Escapes any text for Markdown, so that it is shown as it is.
 
     Args:
       text: any text.
 
     Returns:
-      One line without what ends a table's cell, emphasises, links or opens HTML.
+      One line in which nothing ends a table's cell, emphasises, links or opens HTML.
     """
     text = one_line(text)
     return re.sub(

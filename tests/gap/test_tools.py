@@ -9,7 +9,7 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
-from alexnet_tf1.gap import diagnose as gap
+from alexnet_tf1.gap.recalibrate import RECALIBRATION_IMAGES
 from alexnet_tf1.supervisor.run import train
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
@@ -95,7 +95,7 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys):
     assert found["repeatable"] is True
     assert found["changed_variables"] == []
     inference = {c["accuracy"] for c in found["cells"] if c["mode"] == "inference"}
-    assert len(inference) == 1  # with moving averages, whatever the company
+    assert len(inference) == 1  # with moving averages, whatever else is in the batch
     batch = {c["accuracy"] for c in found["cells"] if c["mode"] == "batch statistics"}
     assert len(batch) > 3
     for layer in found["layers"]:
@@ -145,4 +145,4 @@ def test_more_images_than_there_are_are_refused(run, capsys):
 
 def test_the_command_s_default_is_the_function_s():
     parsed = parser().parse_args(["recalibrate", "RUN"])
-    assert parsed.images == gap.RECALIBRATION_IMAGES
+    assert parsed.images == RECALIBRATION_IMAGES
