@@ -135,8 +135,8 @@ class Loop:
         return Outcome(step, loss, wall_s, self.stop.received if stopping else None)
 
     def _log(self, step: int, loss: float, accuracy: float, images_per_s: float) -> None:
-        stand_in = console.of(self.data)
-        self.out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
+        suffix = console.accuracy_suffix(self.data.name)
+        self.out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{suffix}")
         self.run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=images_per_s)
         self.events.trained(step, loss, accuracy, images_per_s)
 
@@ -152,7 +152,8 @@ class Loop:
             found = midway.test(self.session, self.net, images, config.batch_size, self.stop)
         except Stopped:
             return False
-        self.out.say(f"[Test] Step: {step}, acc:{found.accuracy:.5f}{console.of(self.data)}")
+        suffix = console.accuracy_suffix(self.data.name)
+        self.out.say(f"[Test] Step: {step}, acc:{found.accuracy:.5f}{suffix}")
         self.run.log(
             step=step,
             test_accuracy=found.accuracy,
