@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.reporting import compare_plot, compare_table
+from alexnet_tf1.reporting import compare_plot, compare_table, plots
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.reporting.compare import compare, labels
 from alexnet_tf1.runs import folder as runs
@@ -55,6 +55,11 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(compare_plot, "draw", lambda found, metrics, path, software: path.touch())
 
 
+def size(count: int) -> tuple[int, int]:
+    """Pixels of the picture of comparable runs."""
+    return 1600, int(sum(compare_plot.heights(count, comparable=True)) * plots.DPI)
+
+
 def cells(table: str) -> list[dict[str, str]]:
     """A Markdown table read by GitHub's rules: a cell ends at each bar without a backslash."""
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -89,7 +94,7 @@ def test_the_table_holds_the_figures_and_the_settings_that_differ(tmp_path, caps
     assert page.count("\n# 2 runs on cifar10\n") == 1
     with Image.open(tmp_path / "new/out/compare.png") as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", compare_plot.size(2))
+        assert (image.format, image.size) == ("PNG", size(2))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -187,13 +192,11 @@ def test_the_picture_has_the_size_it_says(count, tmp_path):
     found = compare([name] * count, str(tmp_path))
     with Image.open(found["files"][1]) as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", compare_plot.size(count))
+        assert (image.format, image.size) == ("PNG", size(count))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_only_its_own_files_are_replaced(tmp_path, monkeypatch):
-    from alexnet_tf1.reporting import plots
-
     def small(found: Any, metrics: Any, path: Path, software: str) -> None:
         plots.save(plots.Figure(figsize=(1, 1)), path, software)
 
