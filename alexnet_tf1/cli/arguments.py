@@ -46,16 +46,7 @@ finite.__name__ = "number"
 positive.__name__ = "whole number"  # what argparse calls it in "invalid ... value"
 
 
-class Argument(NamedTuple):
-    """One argument, as argparse's `add_argument` takes it.
-
-    Attributes:
-      name: "--images" for an option, "run" for an argument that is given by its place.
-      settings: keyword arguments.
-    """
-
-    name: str
-    settings: dict[str, Any]
+Argument = tuple[str, dict[str, Any]]  # the name and the settings that add_argument takes
 
 
 class Command(NamedTuple):
@@ -74,14 +65,14 @@ class Command(NamedTuple):
     arguments: list[Argument]
 
 
-def value(name: str, metavar: str, summary: str, **more: Any) -> Argument:
+def value(name: str, metavar: str | None, summary: str, **more: Any) -> Argument:
     """Describes an argument with a value, which is text if no other `type` is given."""
-    return Argument(name, {"type": text, "metavar": metavar, "help": summary, **more})
+    return name, {"type": text, "metavar": metavar, "help": summary, **more}
 
 
 def switch(name: str, summary: str, **more: Any) -> Argument:
     """Describes an option without a value."""
-    return Argument(name, {"action": "store_true", "help": summary, **more})
+    return name, {"action": "store_true", "help": summary, **more}
 
 
 def setting(name: str, summary: str) -> Argument:
@@ -90,15 +81,18 @@ def setting(name: str, summary: str) -> Argument:
     What is not typed stays out of the result: --resume compares what is with the run's settings.
     """
     kind, default = get_type_hints(TrainConfig)[name], getattr(TrainConfig, name)
-    settings: dict[str, Any] = {"help": summary, "default": argparse.SUPPRESS}
     if kind is bool:
-        return Argument(option(name), {**settings, "action": argparse.BooleanOptionalAction})
-    if default is not None:
-        settings["help"] += f" (default: {default})"
-    if get_origin(kind) is Literal:
-        return Argument(option(name), {**settings, "choices": get_args(kind)})
-    settings["metavar"] = _METAVARS.get(name, "N")
-    return Argument(option(name), {**settings, "type": kind if kind in (int, float) else text})
+        action = argparse.BooleanOptionalAction
+        return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
+    choices = get_args(kind) if get_origin(kind) is Literal else None
+    return value(
+        option(name),
+        None if choices else _METAVARS.get(name, "N"),
+        summary if default is None else f"{summary} (default: {default})",
+        type=kind if kind in (int, float) else text,
+        choices=choices,
+        default=argparse.SUPPRESS,
+    )
 
 
 _SETTINGS = {
@@ -147,7 +141,11 @@ _METAVARS = {
 
 RUN = value("run", "RUN", "a run folder")
 CHECKPOINT = value("--checkpoint", "STEP|PREFIX", "which checkpoint (default: the newest)")
-DATA_DIR = value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)")
+ON_RUN = [
+    RUN,
+    CHECKPOINT,
+    value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
+]
 JSON = switch("--json", "print JSON only", dest="as_json")
 
 COMMANDS = [
@@ -169,13 +167,9 @@ COMMANDS = [
         "accuracy over the whole test set",
         "Tests every image exactly once, in inference and in batch-statistics mode.",
         [
-            RUN,
-            CHECKPOINT,
-            DATA_DIR,
+            *ON_RUN,
             value("--batch-size", "N", "images in a batch (default: the run's)", type=positive),
-            Argument(
-                "--fc-batch-norm", {"choices": ("batch", "ema"), "help": "default: the run's"}
-            ),
+            value("--fc-batch-norm", None, "default: the run's", choices=("batch", "ema")),
             switch(
                 "--pictures",
                 "write confusion.png, and worst.png with the images most surely misclassified, "
@@ -194,9 +188,7 @@ COMMANDS = [
         "Measures accuracy on the same test images by statistics mode, test batch size and "
         "order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
         [
-            RUN,
-            CHECKPOINT,
-            DATA_DIR,
+            *ON_RUN,
             value("--images", "N", "test images (default: 2000)", type=positive, default=2_000),
             value(
                 "--fail-gap",
@@ -239,9 +231,7 @@ COMMANDS = [
         "Estimates the normalisations' statistics from training images into a new checkpoint, "
         "from then on the run's newest. The weights and the other checkpoints stay as they are.",
         [
-            RUN,
-            CHECKPOINT,
-            DATA_DIR,
+            *ON_RUN,
             value(
                 "--images",
                 "N",
@@ -308,13 +298,12 @@ COMMANDS = [
         "fails. For training on several machines, set TF_CONFIG there (docs/scale.md).",
         [
             value("--workers", "N", "how many", type=positive, required=True),
-            Argument(
+            value(
                 "training",
-                {
-                    "nargs": argparse.REMAINDER,
-                    "metavar": "-- train ...",
-                    "help": "the command of every worker",
-                },
+                "-- train ...",
+                "the command of every worker",
+                type=str,
+                nargs=argparse.REMAINDER,
             ),
         ],
     ),

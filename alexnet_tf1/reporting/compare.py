@@ -193,23 +193,17 @@ def labels(folders: Sequence[str]) -> list[str]:
       The labels, in the same order.
     """
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
-    depths = [1] * len(parts)
-
-    def name(number: int) -> str:
-        return "/".join(parts[number][-depths[number] :])
-
-    for number, own in enumerate(parts):
-        rivals = [other for other in parts if other != own]
-        while depths[number] < len(own) and any(
-            other[-depths[number] :] == own[-depths[number] :] for other in rivals
-        ):
-            depths[number] += 1
     found: list[str] = []
-    for number in range(len(parts)):
-        label, again = name(number), 1
+    for own in parts:
+        others = [other for other in parts if other != own]
+        depth = 1
+        while depth < len(own) and any(other[-depth:] == own[-depth:] for other in others):
+            depth += 1
+        name = label = "/".join(own[-depth:])
+        again = 1
         while label in found:
             again += 1
-            label = f"{name(number)} ({again})"
+            label = f"{name} ({again})"
         found.append(label)
     return found
 
