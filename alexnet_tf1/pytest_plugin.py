@@ -1,7 +1,7 @@
-"""The pytest plugin, loaded by every pytest that runs where this package is installed.
+"""Gives pytest the fixture `batch_norm_audit`.
 
-So it must cost nothing: no TensorFlow, no option, no hook, one fixture. `-p no:alexnet_tf1` turns
-it off.
+Every pytest loads it where this package is installed, so it must cost nothing: no TensorFlow, no
+option, no hook. `-p no:alexnet_tf1` turns it off.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def batch_norm_audit() -> Callable[..., AuditReport]:
-    """Checks a TF1 graph's moving averages: alexnet_tf1.testing.assert_batch_norm.
+    """Provides alexnet_tf1.testing.assert_batch_norm, which checks a TF1 graph.
 
     Returns:
-      The function, to be called with the graph, train_ops, logits and is_training.
+      The function. It takes the graph, train_ops, logits and is_training.
     """
     from alexnet_tf1.testing import assert_batch_norm
 

@@ -1,7 +1,7 @@
-"""The audit as an assertion, for the tests of any TF1 project.
+"""Asserts in the tests of any TF1 project that the audit finds no fault.
 
-With pytest, the fixture `batch_norm_audit` is `assert_batch_norm`: it comes with the package, as a
-pytest plugin, and needs no import. TensorFlow is imported in the call only.
+With pytest, the fixture `batch_norm_audit` is `assert_batch_norm`: the package brings it as a
+pytest plugin, so it needs no import. TensorFlow is imported in the call only.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def assert_batch_norm(
 
     Raises:
       AssertionError: if there are faults, with a line each: rule, layer, what is wrong, remedy;
-        or if the graph has no batch normalisation, where there is nothing to assert.
-      UserError: if a name is not in the graph, something has to be named, or a file is not what
-        it should be.
+        or if the graph has no batch normalisation, so that nothing was checked.
+      UserError: if a name is not in the graph, a name is needed, or a file cannot be used.
     """
     __tracebackhide__ = True  # pytest shows the caller's line, not this one
     from alexnet_tf1.batchnorm.audit import audit_file, audit_graph

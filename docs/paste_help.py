@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli.arguments import parser
 
 PAGE = Path(__file__).with_name("commands.md")
 INTRODUCTION = """\
@@ -26,21 +26,20 @@ WIDTH, COLUMN = 100, 30
 
 
 def page() -> str:
-    """The whole page, in markdown."""
-    parser = cli._parser()
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    """Writes the whole page, in Markdown."""
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     sections = [_section(name, command) for name, command in commands.choices.items()]
     return "\n".join([INTRODUCTION, *sections])
 
 
-def _section(name: str, parser: argparse.ArgumentParser) -> str:
-    """One command: what it does, how it is called, its operands and options."""
-    actions = [a for a in parser._actions if not isinstance(a, argparse._HelpAction)]
+def _section(name: str, command: argparse.ArgumentParser) -> str:
+    """Lays out one command: what it does, how it is called, its operands and options."""
+    actions = [a for a in command._actions if not isinstance(a, argparse._HelpAction)]
     operands = [_signature(a) for a in actions if not a.option_strings]
     call = " ".join(["alexnet-tf1", name, *operands, "[options]"])
-    description = textwrap.fill(parser.description or "", WIDTH)
+    description = textwrap.fill(command.description or "", WIDTH)
     lines = [f"## {name}", "", description, "", f"    {call}", ""]
-    expand = parser._get_formatter()._expand_help  # %(default)s and the like
+    expand = command._get_formatter()._expand_help  # %(default)s and the like
     for action in actions:
         signature = _signature(action)
         text = textwrap.wrap(expand(action) if action.help else "", WIDTH - COLUMN)
@@ -54,14 +53,14 @@ def _section(name: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _signature(action: argparse.Action) -> str:
-    """As it is typed: "RUN", "IMAGE...", "--json", "--steps N"."""
+    """Spells an argument as it is typed: "RUN", "IMAGE...", "--steps N", "--fast, --no-fast"."""
     value = action.metavar or action.dest.upper()
     if action.choices is not None and action.metavar is None:
         value = "{" + ",".join(map(str, action.choices)) + "}"
     value = {"+": "{}...", "*": "[{}...]", "?": "[{}]"}.get(str(action.nargs), "{}").format(value)
     if not action.option_strings:
         return value
-    option = action.option_strings[-1]
+    option = ", ".join(action.option_strings)
     return option if action.nargs == 0 else f"{option} {value}"
 
 

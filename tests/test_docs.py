@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import audit_graph, layers
+from alexnet_tf1.cli.arguments import parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,12 +57,15 @@ with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
     assert found == [{"BN201", "BN202", "BN203"}, set()]
 
 
-def test_the_readme_names_every_command():
-    from alexnet_tf1.cli import main as cli
+def commands():
+    """The parser of each command."""
+    (found,) = (a for a in parser()._actions if a.metavar == "COMMAND")
+    return found.choices
 
+
+def test_the_readme_names_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (commands,) = (a for a in cli._parser()._actions if a.metavar == "COMMAND")
-    for command in commands.choices:
+    for command in commands():
         assert f"| `{command}" in readme
 
 
@@ -77,6 +81,17 @@ def test_the_page_of_commands_is_what_the_parsers_say():
     spec.loader.exec_module(paste_help)
     written = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
     assert written == paste_help.page(), "run python docs/paste_help.py"
+
+
+def test_the_page_of_commands_explains_what_each_option_does_not_its_opposite():
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    assert sections.keys() == commands().keys()
+    for name, command in commands().items():
+        options = re.findall(r"^    (--[a-z-]+)", sections[name], re.M)
+        own = [a.option_strings[0] for a in command._actions if a.option_strings]
+        assert options == [option for option in own if option != "-h"]
+    assert "--fast" in sections["train"]
 
 
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]

@@ -29,7 +29,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.synthetic import generate
 from alexnet_tf1.evaluate import hits
 from alexnet_tf1.gap.both_modes import evaluate_run
-from alexnet_tf1.gap.diagnose import recalibrate, restored
+from alexnet_tf1.gap.recalibrate import recalibrate, restored
 from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import run_training
 

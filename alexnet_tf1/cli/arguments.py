@@ -1,4 +1,4 @@
-"""What the commands' parsers share: one-line complaints, types of arguments, common options."""
+"""The parsers of all commands, and the types of their arguments. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,70 +6,28 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
-from alexnet_tf1.cli import commands as run
-from alexnet_tf1.reporting import text as report
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are one line, as all of this program's are."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with a line and the status of bad usage."""
-        print(report.one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
-        raise SystemExit(run.BAD_INPUT)
-
-
-def command(
-    commands: Any, name: str, run: Callable[..., int], summary: str, description: str
-) -> argparse.ArgumentParser:
-    """Adds a command: `run` is called with its options by name and gives the exit status."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=description
-    )
-    parser.set_defaults(command=run)
-    return parser
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN and what goes with measuring a run."""
-    parser.add_argument("run", type=text, metavar="RUN", help="a run folder")
-    add_checkpoint(parser)
-    parser.add_argument(
-        "--data-dir", type=text, metavar="DIR", help="folder of CIFAR-10 (default: the run's)"
-    )
-
-
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint."""
-    parser.add_argument(
-        "--checkpoint",
-        type=text,
-        metavar="STEP|PREFIX",
-        help="which checkpoint (default: the newest)",
-    )
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Adds --json."""
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON only")
+import alexnet_tf1
+from alexnet_tf1.cli import commands
+from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.reporting.text import one_line
 
 
 def text(given: str) -> str:
-    """A name; an empty one is a shell variable that was not set, and no wish for the default."""
+    """Reads a name; an empty one, as an unset shell variable gives, is refused."""
     if not given.strip():
         raise argparse.ArgumentTypeError("nothing is given; leave the option out for its default")
     return given
 
 
-def switch(name: str) -> str | bool:
-    """A tensor's name, or True or False."""
-    return {"true": True, "false": False}.get(name.lower(), text(name))
+def text_or_bool(given: str) -> str | bool:
+    """Reads a name, or True or False."""
+    return {"true": True, "false": False}.get(given.lower(), text(given))
 
 
 def positive(given: str) -> int:
-    """A whole number of at least 1."""
+    """Reads a whole number of at least 1."""
     value = int(given)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is too small; use at least 1")
@@ -77,7 +35,7 @@ def positive(given: str) -> int:
 
 
 def finite(given: str) -> float:
-    """A number that is neither infinite nor NaN."""
+    """Reads a number that is neither infinite nor NaN."""
     value = float(given)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{given} is not a finite number")
@@ -86,3 +44,296 @@ def finite(given: str) -> float:
 
 finite.__name__ = "number"
 positive.__name__ = "whole number"  # what argparse calls it in "invalid ... value"
+
+
+Argument = tuple[str, dict[str, Any]]  # the name and the settings that add_argument takes
+
+
+class Command(NamedTuple):
+    """One command of the program.
+
+    Attributes:
+      run: takes the arguments by name and returns the exit status. The command has its name.
+      summary: the command's line in the program's --help.
+      description: the first lines of its own --help.
+      arguments: in the order of its --help.
+    """
+
+    run: Callable[..., int]
+    summary: str
+    description: str
+    arguments: list[Argument]
+
+
+def value(name: str, metavar: str | None, summary: str, **more: Any) -> Argument:
+    """Describes an argument with a value, which is text if no other `type` is given."""
+    return name, {"type": text, "metavar": metavar, "help": summary, **more}
+
+
+def switch(name: str, summary: str, **more: Any) -> Argument:
+    """Describes an option without a value."""
+    return name, {"action": "store_true", "help": summary, **more}
+
+
+def setting(name: str, summary: str) -> Argument:
+    """Describes the option of a field of TrainConfig.
+
+    What is not typed stays out of the result: --resume compares what is with the run's settings.
+    """
+    kind, default = get_type_hints(TrainConfig)[name], getattr(TrainConfig, name)
+    if kind is bool:
+        action = argparse.BooleanOptionalAction
+        return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
+    choices = get_args(kind) if get_origin(kind) is Literal else None
+    return value(
+        option(name),
+        None if choices else _METAVARS.get(name, "N"),
+        summary if default is None else f"{summary} (default: {default})",
+        type=kind if kind in (int, float) else text,
+        choices=choices,
+        default=argparse.SUPPRESS,
+    )
+
+
+_SETTINGS = {
+    "dataset": "auto: CIFAR-10 if it is there or can be downloaded, else the synthetic set",
+    "data_dir": "folder of CIFAR-10 (default: $CIFAR10_DIR, else a per-user cache folder)",
+    "steps": "training steps",
+    "batch_size": "images in a training batch",
+    "learning_rate": "learning rate of Adam",
+    "seed": "fixes the order of the data and the initial weights",
+    "update_ops": "control: train under a control dependency on UPDATE_OPS; none: forget it, so "
+    "that the moving averages are never updated",
+    "fc_batch_norm": "batch: the original, whose fully connected layers normalise with the test "
+    "batch; ema: moving averages in inference",
+    "log_every": "steps between [Train] lines",
+    "test_every": "steps between [Test] lines",
+    "test_batches": "test batches in a [Test] line",
+    "checkpoint_every": "steps between checkpoints",
+    "keep": "newest checkpoints kept",
+    "run_dir": "folder for the run (default: a new one under runs/)",
+    "fast": "many steps in one session call, with ops that are faster and round differently",
+    "precision": "of the convolutions' products; variables stay float32",
+    "recipe": "settings to begin with; options you give yourself win. original: the defaults "
+    "listed here; quick: the original's accuracy in a fraction of its time; best: the highest "
+    "accuracy within its time",
+    "optimizer": "muon: Muon for the kernels of conv2 to conv5, Adam for the rest",
+    "muon_rate": "learning rate of Muon",
+    "schedule": "one-cycle: the learning rates rise linearly, then fall linearly to 0",
+    "warmup": "fraction of the steps in which a one-cycle rate rises",
+    "flip": "mirror training images in every other epoch",
+    "shift": "most pixels by which training images are moved",
+    "label_smoothing": "fraction of a training label that is spread over all classes",
+    "devices": "GPUs that share each batch; on a machine without one, parts of the CPU",
+    "local_batch_norm": "normalise each device's part of a batch by itself",
+    "worker_timeout": "how long to wait for another worker of TF_CONFIG",
+}
+_METAVARS = {
+    "data_dir": "DIR",
+    "run_dir": "DIR",
+    "learning_rate": "RATE",
+    "muon_rate": "RATE",
+    "warmup": "FRACTION",
+    "label_smoothing": "FRACTION",
+    "worker_timeout": "SECONDS",
+}
+
+
+RUN = value("run", "RUN", "a run folder")
+CHECKPOINT = value("--checkpoint", "STEP|PREFIX", "which checkpoint (default: the newest)")
+ON_RUN = [
+    RUN,
+    CHECKPOINT,
+    value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
+]
+JSON = switch("--json", "print JSON only", dest="as_json")
+
+COMMANDS = [
+    Command(
+        commands.train,
+        "train the network",
+        "Trains the network.",
+        [
+            *(setting(name, summary) for name, summary in _SETTINGS.items()),
+            switch(
+                "--resume",
+                "go on with the run in --run-dir, with its own settings; --steps may be larger",
+            ),
+            switch("--quiet", "print the result only; warnings and errors go to standard error"),
+        ],
+    ),
+    Command(
+        commands.evaluate,
+        "accuracy over the whole test set",
+        "Tests every image exactly once, in inference and in batch-statistics mode.",
+        [
+            *ON_RUN,
+            value("--batch-size", "N", "images in a batch (default: the run's)", type=positive),
+            value("--fc-batch-norm", None, "default: the run's", choices=("batch", "ema")),
+            switch(
+                "--pictures",
+                "write confusion.png, and worst.png with the images most surely misclassified, "
+                "into RUN",
+            ),
+            switch(
+                "--flip",
+                "also by the mean over each image and its mirror image: two passes an image",
+            ),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.diagnose,
+        "measure the training-vs-inference gap",
+        "Measures accuracy on the same test images by statistics mode, test batch size and "
+        "order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
+        [
+            *ON_RUN,
+            value("--images", "N", "test images (default: 2000)", type=positive, default=2_000),
+            value(
+                "--fail-gap",
+                "POINTS",
+                "exit with status 1 if batch-statistics accuracy is more than this many "
+                "percentage points above inference accuracy",
+                type=finite,
+            ),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.audit,
+        "check any TF1 graph for batch-normalisation faults",
+        "Checks a graph without running it: does training update its moving averages, and does "
+        "inference read them? Exit status 1 if not.",
+        [
+            value("graph", "GRAPH", "a .meta file or a SavedModel"),
+            value("--train-op", "NAME", "training op; may be given again", action="append"),
+            value("--logits", "NAME", "the tensor that inference computes"),
+            value(
+                "--is-training",
+                "NAME",
+                "the training switch; True or False for a graph built with a constant",
+                type=text_or_bool,
+            ),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.doctor,
+        "check any TF1 checkpoint's moving statistics",
+        "Looks for moving statistics that were never updated or never saved; needs no graph. "
+        "Exit status 1 if there are any.",
+        [value("checkpoint", "CHECKPOINT", "a prefix, file or folder"), JSON],
+    ),
+    Command(
+        commands.recalibrate,
+        "re-estimate population statistics (Precise-BN)",
+        "Estimates the normalisations' statistics from training images into a new checkpoint, "
+        "from then on the run's newest. The weights and the other checkpoints stay as they are.",
+        [
+            *ON_RUN,
+            value(
+                "--images",
+                "N",
+                "training images to estimate from (default: 1000)",
+                type=positive,
+                default=1_000,
+            ),
+        ],
+    ),
+    Command(
+        commands.predict,
+        "likeliest classes of image files",
+        "Classifies PNG, JPEG, BMP or GIF files of any size, each by itself: centre-cropped to a "
+        "square and resized to 32 x 32. Refuses a model that normalises with the test batch.",
+        [
+            RUN,
+            value("images", "IMAGE", "an image file", nargs="+"),
+            CHECKPOINT,
+            value("--top", "N", "classes to name (default: 3)", type=positive, default=3),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.export,
+        "write a SavedModel that serves",
+        "Writes the network for inference: raw images in, probabilities and classes out, each "
+        "image judged by itself. Refuses a model that would use batch statistics.",
+        [
+            RUN,
+            value("target", "DIR", "folder to write; new or empty"),
+            CHECKPOINT,
+            switch("--tflite", "also write model.tflite, if TensorFlow can convert the network"),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.env,
+        "versions, devices, data, and what to install",
+        "Prints what a run finds on this machine. If there is an NVIDIA GPU that TensorFlow does "
+        "not use, one line says why and what to install.",
+        [JSON],
+    ),
+    Command(
+        commands.compare,
+        "runs side by side, as a table and a picture",
+        "Prints a Markdown table of runs, finished or not: the settings that differ, accuracies, "
+        "time, memory. Writes it to compare.md and the runs' curves to compare.png.",
+        [
+            value("folders", "RUN", "a run folder", nargs="+"),
+            value(
+                "--out",
+                "DIR",
+                "folder for the two files (default: the current one); only files that compare "
+                "wrote are replaced",
+                default=".",
+            ),
+            JSON,
+        ],
+    ),
+    Command(
+        commands.launch,
+        "train with several processes of this machine",
+        "Starts workers with a TF_CONFIG each, shows what they print, and stops all when one "
+        "fails. For training on several machines, set TF_CONFIG there (docs/scale.md).",
+        [
+            value("--workers", "N", "how many", type=positive, required=True),
+            value(
+                "training",
+                "-- train ...",
+                "the command of every worker",
+                type=str,
+                nargs=argparse.REMAINDER,
+            ),
+        ],
+    ),
+]
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, as all of this program's are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with one line and the status of bad usage."""
+        print(one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
+        raise SystemExit(commands.BAD_INPUT)
+
+
+def parser() -> Parser:
+    """Builds the parser of the whole command line.
+
+    Returns:
+      The parser. Its result holds `command`, the function to call, and that function's arguments.
+    """
+    whole = Parser(
+        prog="alexnet-tf1",
+        description="A TF1-graph AlexNet for CIFAR-10, and tools for batch-normalisation faults.",
+    )
+    whole.add_argument("--version", action="version", version=alexnet_tf1.__version__)
+    group = whole.add_subparsers(required=True, metavar="COMMAND")
+    for run, summary, description, arguments in COMMANDS:
+        added = group.add_parser(run.__name__, help=summary, description=description)
+        added.set_defaults(command=run)
+        for name, settings in arguments:
+            added.add_argument(name, **settings)
+    return whole

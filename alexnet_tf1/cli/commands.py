@@ -1,6 +1,6 @@
-"""What each command does with its options: one call, and what it prints.
+"""The commands: each is one call, and prints what came of it.
 
-TensorFlow is imported in the calls only.
+TensorFlow is imported in the calls only, so that --help and bad usage answer at once.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import sys
 import tempfile
 from typing import Any
 
+from alexnet_tf1.cli import output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
-from alexnet_tf1.reporting import text as report
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
 
 def train(resume: bool, quiet: bool, **given: Any) -> int:
-    """Trains; `quiet` is no setting of the run. The status is 128 + N when signal N stopped it.
+    """Trains; the status is 128 + N if signal N stopped it.
 
-    With a TF_CONFIG of several workers this process is one of them, and unless it is the chief it
-    has no run folder.
+    With a TF_CONFIG of several workers this process is one of them. Only the chief has a run
+    folder.
     """
     from alexnet_tf1.runs.resume import settings
 
@@ -46,41 +46,45 @@ def train(resume: bool, quiet: bool, **given: Any) -> int:
 
 
 def launch(workers: int, training: list[str]) -> int:
-    """Trains with local workers; the status is the first that is not 0."""
+    """Trains with several processes; the status is the first of theirs that is not 0."""
     from alexnet_tf1.distributed import launch as launching
 
     return launching.launch(workers, training)
 
 
 def evaluate(run: str, as_json: bool, **settings: Any) -> int:
-    """Prints the accuracy in both modes."""
+    """Prints a run's accuracy in inference and with batch statistics."""
     import_tensorflow()
     from alexnet_tf1.gap.both_modes import evaluate_run
 
     found = evaluate_run(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.evaluation(found))
+    _show(found, output.evaluation(found), as_json)
     return DONE
 
 
 def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
-    """Prints the gap, measured; the status is 1 when it is above fail_gap."""
+    """Prints a run's gap and its causes; the status is 1 if the gap is above `fail_gap`."""
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
 
     found = gap.diagnose(run, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.diagnosis(found))
+    _show(found, output.diagnosis(found), as_json)
     return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
 
 
 def audit(
-    graph: str, as_json: bool, train_op: list[str] | None, logits: str | None, is_training: Any
+    graph: str,
+    as_json: bool,
+    train_op: list[str] | None,
+    logits: str | None,
+    is_training: str | bool | None,
 ) -> int:
     """Prints the faults of a graph; the status is 1 if there are any."""
     import_tensorflow()
     from alexnet_tf1.batchnorm.audit import audit_file
 
     found = audit_file(graph, train_op, logits, is_training).to_json(graph)
-    print(json.dumps(found, indent=2) if as_json else report.faults(graph, found))
+    _show(found, output.faults(graph, found), as_json)
     return FAULTS if found["faults"] else DONE
 
 
@@ -90,26 +94,26 @@ def doctor(checkpoint: str, as_json: bool) -> int:
     from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 
     found = examine_checkpoint(checkpoint).to_json()
-    print(json.dumps(found, indent=2) if as_json else report.faults(found["checkpoint"], found))
+    _show(found, output.faults(found["checkpoint"], found), as_json)
     return FAULTS if found["faults"] else DONE
 
 
 def recalibrate(run: str, **settings: Any) -> int:
-    """Prints what recalibration changed."""
+    """Prints a run's accuracy before and after its statistics are re-estimated."""
     import_tensorflow()
-    from alexnet_tf1.gap import diagnose as gap
+    from alexnet_tf1.gap import recalibrate as repair
 
-    print(report.recalibration(gap.recalibrate(run, **settings)))
+    print(output.recalibration(repair.recalibrate(run, **settings)))
     return DONE
 
 
 def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
-    """Prints the likeliest classes of picture files."""
+    """Prints the likeliest classes of image files."""
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
     found = prediction.predict(run, images, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.prediction(found))
+    _show(found, output.prediction(found), as_json)
     return DONE
 
 
@@ -119,7 +123,7 @@ def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
     from alexnet_tf1.serving import export as exporting
 
     found = exporting.export(run, target, **settings)
-    print(json.dumps(found, indent=2) if as_json else report.export(found))
+    _show(found, output.export(found), as_json)
     return DONE
 
 
@@ -140,7 +144,7 @@ def env(as_json: bool) -> int:
     from alexnet_tf1.system import environment
 
     found = environment.environment()
-    print(json.dumps(found, indent=2) if as_json else environment.text(found))
+    _show(found, output.environment(found), as_json)
     return DONE
 
 
@@ -149,34 +153,36 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     from alexnet_tf1.reporting import compare as comparing
 
     found = comparing.compare(folders, out)
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(report.comparison(found), "", sep="\n")
-        print(report.one_line(f"written: {', '.join(found['files'])}"))
+    _show(found, output.comparison(found), as_json)
     return DONE
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow with its start-up chatter kept off the console.
+    """Imports TensorFlow and keeps its start-up messages off the console.
 
     TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
-    write while they are loaded, so those go to a file. If the import fails, they are shown. Its
-    Python warns of its own calls that are deprecated, which whoever trains can do nothing about.
+    write while they are loaded. Those go to a file, which is shown if the import fails. Warnings
+    of TensorFlow's Python about its own deprecated calls are silenced too: a user of this program
+    can do nothing about them.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     console = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
         try:
             import tensorflow
 
             tensorflow.get_logger().setLevel("ERROR")
         except BaseException:
-            chatter.seek(0)
-            os.write(console, chatter.read())
+            messages.seek(0)
+            os.write(console, messages.read())
             raise
         finally:
             os.dup2(console, 2)
             os.close(console)
+
+
+def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
+    """Prints a result as text for people or as one JSON document."""
+    print(json.dumps(found, indent=2) if as_json else text)

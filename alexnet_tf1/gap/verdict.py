@@ -1,9 +1,11 @@
-"""What a diagnosis means, in words: what is wrong, in which layer, what to do."""
+"""Puts a diagnosis into words: what is wrong, in which layer, what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+
+from alexnet_tf1.reporting.text import listed
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 
@@ -17,15 +19,15 @@ def verdict(found: dict[str, Any]) -> list[str]:
     """Explains a diagnosis.
 
     Args:
-      found: what `gap.diagnose` measured.
+      found: the result of gap.diagnose without its verdict.
 
     Returns:
-      Sentences, the gravest first; one that says so where nothing is wrong.
+      Sentences, the most serious first. If nothing is wrong, one sentence says so.
     """
     sentences = [
         *_never_updated(found),
         *_lagging(found),
-        *_company(found),
+        *_test_batch(found),
         *_effects(found),
     ]
     if not sentences:
@@ -46,7 +48,7 @@ def _never_updated(found: dict[str, Any]) -> Iterable[str]:
         read = [name for name in off if name not in _layers_at_fault(found, "BN203")]
         size = found["batch_size"]
         yield (
-            f"Training never updated the moving averages of {_list(read or off)}, and inference "
+            f"Training never updated the moving averages of {listed(read or off)}, and inference "
             f"reads them: {_accuracy(found, INFERENCE, size)} in inference, "
             f"{_accuracy(found, BATCH, size)} with batch statistics, "
             f"{_accuracy(found, PRECISE, size)} with precise ones. Mend this checkpoint with "
@@ -54,7 +56,7 @@ def _never_updated(found: dict[str, Any]) -> Iterable[str]:
         )
     else:
         yield (
-            f"Training never updates the moving averages of {_list(forgotten)}, but those of "
+            f"Training never updates the moving averages of {listed(forgotten)}, but those of "
             "this checkpoint fit the weights: it was recalibrated. Train with --update-ops control."
         )
 
@@ -65,18 +67,18 @@ def _lagging(found: dict[str, Any]) -> Iterable[str]:
     if read:
         lag = max(row["lag"] for row in found["layers"] if row["name"] in read)
         yield (
-            f"The moving averages of {_list(read)} are updated but far from the population "
-            f"({100 * lag:.0f}% of their start is left in them). Train longer, or use "
+            f"The moving averages of {listed(read)} are updated but far from the population "
+            f"({100 * lag:.0f}% of their initial values is left). Train longer, or use "
             f"`alexnet-tf1 recalibrate {found['run']}`."
         )
 
 
-def _company(found: dict[str, Any]) -> Iterable[str]:
+def _test_batch(found: dict[str, Any]) -> Iterable[str]:
     layers = _layers_at_fault(found, "BN201")
     if layers:
         size = found["batch_size"]
         yield (
-            f"{_list(layers)} normalise with the test batch in inference: "
+            f"{listed(layers)} normalise with the test batch in inference: "
             f"{_accuracy(found, INFERENCE, size)} in mixed batches of {size}, "
             f"{_accuracy(found, INFERENCE, size, 'sorted')} sorted by class, "
             f"{_accuracy(found, INFERENCE, 1)} one image at a time. Train with --fc-batch-norm "
@@ -86,7 +88,7 @@ def _company(found: dict[str, Any]) -> Iterable[str]:
 
 def _effects(found: dict[str, Any]) -> Iterable[str]:
     if found["changed_variables"]:
-        yield f"Evaluating changed {_list(found['changed_variables'])}."
+        yield f"Evaluating changed {listed(found['changed_variables'])}."
     if not found["repeatable"]:
         yield "Evaluating twice gave two answers."
 
@@ -108,8 +110,3 @@ def _accuracy(found: dict[str, Any], mode: str, size: int, order: str = "stored"
         if (cell["mode"], cell["batch_size"], cell["order"]) == (mode, size, order):
             return f"{100 * cell['accuracy']:.1f}%"
     raise KeyError((mode, size, order))
-
-
-def _list(names: Iterable[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last

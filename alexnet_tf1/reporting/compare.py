@@ -1,4 +1,4 @@
-"""Runs side by side: a table, and their curves in one picture (no TensorFlow)."""
+"""Compares runs: reads their files, writes a table and a picture (no TensorFlow)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import compare_table
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import resume
 
 TABLE, PICTURE = "compare.md", "compare.png"
-MOST_RUNS: Final = 100  # a picture of more is none
-MARK: Final = "alexnet-tf1 compare"  # by which its own files are known again
+MOST_RUNS: Final = 100  # more cannot be told apart in a picture
+MARK: Final = "alexnet-tf1 compare"  # stands in the files that it wrote
 MARK_WITHIN: Final = 4096  # bytes from a file's beginning
-# Where things are, and how far to go, which the column of steps says.
+# Folders differ always, and steps have a column of their own.
 NOT_COMPARED: Final = ("run_dir", "data_dir", "steps")
-MOST_STEPS: Final = 2**53  # which floats still tell apart
-LARGEST: Final = 1e30  # what a picture still has an axis for
+MOST_STEPS: Final = 2**53  # above, floats skip whole numbers
+LARGEST: Final = 1e30  # matplotlib has no axis for much more
 DRAWN: Final = ("loss", "accuracy", "test_accuracy", "batch_statistics_accuracy")
 FIGURES: Final = (
     "test_accuracy_full",
@@ -36,20 +37,20 @@ FIGURES: Final = (
 def compare(folders: Sequence[str], out: str = ".") -> dict[str, Any]:
     """Compares runs, finished or not, and writes compare.md and compare.png.
 
-    A run without result.json, or that went on after it was written, is compared by what it has
-    logged: it has no final accuracies.
+    A run without result.json, or one that went on after it was written, is compared by its log
+    and has no final accuracies.
 
     Args:
-      folders: run folders, 1 to 100; the same one may be given again.
-      out: folder for the two files, made if it is not there. Files of these names that `compare`
-        did not write are left alone.
+      folders: run folders, 1 to 100; a folder may be given more than once.
+      out: folder for the two files, made if needed. Files of these names that `compare` did not
+        write are not replaced.
 
     Returns:
-      A JSON-ready dict: runs (of each: run, as given; label, unique; dataset; settings, those
-      that differ between the runs; steps, of_steps, finished, final_loss in nats,
-      test_accuracy_full, batch_statistics_accuracy_full, gap_points, wall_s, since
-      resumed_after_step where that is not None, steps_per_s, peak_rss_mb, device), differing
-      (the settings' names), comparable (whether all saw the same data set), files.
+      JSON-ready: runs, differing (names of the settings that differ), comparable (whether all
+      saw the same data set), files (written). Each run has: run (as given), label (unique),
+      dataset, settings (those that differ), steps, of_steps, finished, final_loss (nats),
+      test_accuracy_full, batch_statistics_accuracy_full, gap_points, wall_s (since
+      resumed_after_step, if that is not None), steps_per_s, peak_rss_mb, device.
 
     Raises:
       UserError: if a run cannot be read, or a file cannot be written.
@@ -76,7 +77,7 @@ def compare(folders: Sequence[str], out: str = ".") -> dict[str, Any]:
 
 
 def _metrics(run: runs.Run) -> list[dict[str, Any]]:
-    """What was logged of that which is drawn; each value checked to be a number."""
+    """Reads the logged values that are drawn, and checks that each is a number."""
     metrics = []
     for number, record in enumerate(run.metrics(cut_short=True), 1):
         source = f"{run.folder / runs.METRICS}, line {number}"
@@ -90,10 +91,10 @@ def _metrics(run: runs.Run) -> list[dict[str, Any]]:
 
 
 def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """A run's figures; None for what is not known."""
+    """Collects a run's figures; an unknown one is None."""
     logged = max((record["step"] for record in metrics), default=0)
     result = run.result() or {}
-    if logged > result.get("steps", 0):  # it goes on, or was killed, after that was written
+    if logged > result.get("steps", 0):  # the run went on after the result was written
         result = {"dataset": result.get("dataset")}
     source = str(run.folder / runs.RESULT)
     figures = {key: _number(result, key, source) for key in FIGURES}
@@ -116,10 +117,10 @@ def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _number(values: dict[str, Any], key: str, source: str) -> Any:
-    """A number that can be, or None.
+    """Reads a number, or None if there is none.
 
     Raises:
-      UserError: if it is something else.
+      UserError: if it is something else, or out of range.
     """
     value = values.get(key)
     if value is None:
@@ -133,7 +134,7 @@ def _number(values: dict[str, Any], key: str, source: str) -> Any:
 
 
 def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:
-    """Which data the run saw: name, verified (None if not known) and a checksum (likewise)."""
+    """Finds the data that a run saw: name, verified and checksum (None if not known)."""
     path = run.folder / resume.DATA
     noted = runs.read_json(path) if os.path.isfile(path) else None
     noted = noted if isinstance(noted, dict) else {}
@@ -151,13 +152,13 @@ def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name_datasets(rows: list[dict[str, Any]]) -> None:
-    """Makes `dataset` of each row a name that differs where the images do."""
+    """Replaces `dataset` in each row by a name that is the same only for the same images."""
     verified = [row.pop("verified") for row in rows]
     names = [row["dataset"] for row in rows]
     for number, row in enumerate(rows):
         name = names[number]
         peers = {v for v, peer in zip(verified, names, strict=True) if peer == name}
-        # A run that has no result does not say; it is taken to be like those that do.
+        # A run without a result does not say; it is taken to be like those with one.
         unpublished = verified[number] is False or (
             verified[number] is None and False in peers and True not in peers
         )
@@ -172,7 +173,7 @@ def _name_datasets(rows: list[dict[str, Any]]) -> None:
 
 
 def _differing(opened: Sequence[runs.Run]) -> list[str]:
-    """Names of the settings that are not the same in all runs."""
+    """Names the settings that are not the same in all runs."""
     names = [field.name for field in dataclasses.fields(opened[0].config)]
     return [
         name
@@ -183,38 +184,32 @@ def _differing(opened: Sequence[runs.Run]) -> list[str]:
 
 
 def labels(folders: Sequence[str]) -> list[str]:
-    """A short name for each folder: its own, with as much before it as tells it apart.
+    """Makes a short, unique label for each folder: the end of its path.
 
     Args:
-      folders: paths; the same one may come again, and is numbered then.
+      folders: paths; one that comes again gets a number.
 
     Returns:
-      As many different names.
+      The labels, in the same order.
     """
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
-    depths = [1] * len(parts)
-
-    def name(number: int) -> str:
-        return "/".join(parts[number][-depths[number] :])
-
-    for number, own in enumerate(parts):
-        rivals = [other for other in parts if other != own]
-        while depths[number] < len(own) and any(
-            other[-depths[number] :] == own[-depths[number] :] for other in rivals
-        ):
-            depths[number] += 1
     found: list[str] = []
-    for number in range(len(parts)):
-        label, again = name(number), 1
+    for own in parts:
+        others = [other for other in parts if other != own]
+        depth = 1
+        while depth < len(own) and any(other[-depth:] == own[-depth:] for other in others):
+            depth += 1
+        name = label = "/".join(own[-depth:])
+        again = 1
         while label in found:
             again += 1
-            label = f"{name(number)} ({again})"
+            label = f"{name} ({again})"
         found.append(label)
     return found
 
 
 def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any]]]) -> None:
-    """Writes the two files, or, if one may not be written, neither."""
+    """Writes both files, or neither if one may not be written."""
     for name in (TABLE, PICTURE):
         _check_ours(folder / name)
     try:
@@ -226,12 +221,13 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
     compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)
-    page = f"<!-- written by {MARK} -->\n{report.comparison(found)}\n\n![]({PICTURE})\n"
+    table = compare_table.comparison_table(found)
+    page = f"<!-- written by {MARK} -->\n{table}\n\n![]({PICTURE})\n"
     runs.write_bytes(folder / TABLE, page.encode("utf-8"))
 
 
 def _check_ours(path: Path) -> None:
-    """Refuses to write over what `compare` did not write."""
+    """Refuses to replace a file that `compare` did not write."""
     try:
         if not os.path.lexists(path):
             return

@@ -1,4 +1,4 @@
-"""The picture of `compare`: the curves of several runs, and what each came to."""
+"""Draws the picture of `compare`: the curves and final accuracies of several runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting import compare_table, plots
 from alexnet_tf1.reporting import text as report
 
-# Okabe & Ito's palette without its yellow, which white paper swallows. Numbers of colours, lines
-# and markers have no common divisor (7, 4 and 9): 252 runs differ in one of them at least.
+# Okabe and Ito's palette without yellow, which is hard to see on white. The numbers of colours,
+# lines and markers (7, 4, 9) have no common divisor: 252 runs differ in at least one of the three.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
 LINES: Final = ("-", "--", "-.", ":")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -29,10 +29,10 @@ def draw(
     """Draws losses and accuracies against steps, and the final accuracies of each run.
 
     Args:
-      found: what compare.compare gives.
-      metrics: of each run, in the same order, the records of metrics.jsonl.
-      path: of the PNG file, as large as `size` says.
-      software: noted in the file as what made it.
+      found: the result of compare.compare.
+      metrics: the records of metrics.jsonl of each run, in the same order.
+      path: of the PNG file, 1600 pixels wide, as high as the sum of `heights`.
+      software: program noted in the file as its writer.
 
     Raises:
       UserError: if the file cannot be written.
@@ -47,7 +47,7 @@ def draw(
         height_ratios=[upper, lower, legend],
     )
     figure.suptitle(
-        f"Training on {rows[0]['dataset']}" if found["comparable"] else report.NOT_COMPARABLE
+        f"Training on {rows[0]['dataset']}" if found["comparable"] else compare_table.NOT_COMPARABLE
     )
     for logged, style in zip(metrics, styles, strict=True):
         parts["loss"].plot(*plots.points(logged, "loss"), **style)
@@ -66,12 +66,15 @@ def draw(
         plots.save(figure, path, software)
 
 
-def heights(count: int, comparable: bool = True) -> tuple[float, float, float]:
-    """Inches of the upper two plots, the lower two and the legend.
+def heights(count: int, comparable: bool) -> tuple[float, float, float]:
+    """Chooses the heights of the upper two plots, the lower two and the legend, in inches.
 
     Args:
-      count: of runs.
-      comparable: False where each label has a second line, for its data set.
+      count: number of runs.
+      comparable: False if each label has a second line, for its data set.
+
+    Returns:
+      The three heights.
     """
     lines = 1 if comparable else 2
     return (
@@ -81,13 +84,8 @@ def heights(count: int, comparable: bool = True) -> tuple[float, float, float]:
     )
 
 
-def size(count: int, comparable: bool = True) -> tuple[int, int]:
-    """Pixels of the picture: width, height; arguments as for `heights`."""
-    return 10 * plots.DPI, int(sum(heights(count, comparable)) * plots.DPI)
-
-
 def _style(number: int, count: int) -> dict[str, Any]:
-    # Runs of one seed that differ in inference only have equal losses: what lies on top is thinner.
+    # Runs of one seed that differ only in inference have equal losses: later lines are thinner.
     thicker = 1 - number / max(count - 1, 1)
     return {
         "color": COLOURS[number % len(COLOURS)],
@@ -99,7 +97,7 @@ def _style(number: int, count: int) -> dict[str, Any]:
 
 
 def _name(row: dict[str, Any], comparable: bool) -> str:
-    """A run's label as the picture has room for it, under its data set's name if needed."""
+    """Shortens a run's label for the picture, and adds its data set if they differ."""
     label = report.one_line(row["label"])
     if len(label) > LONGEST:
         label = f"{label[: LONGEST // 2 - 1]}…{label[-LONGEST // 2 :]}"
@@ -112,7 +110,7 @@ def _draw_tests(
     metrics: list[list[dict[str, Any]]],
     styles: list[dict[str, Any]],
 ) -> None:
-    """The accuracies of the [Test] lines, and at the end that over all images."""
+    """Draws the accuracies of the [Test] lines, and at the end the one over all images."""
     for row, logged, style in zip(rows, metrics, styles, strict=True):
         axes.plot(*plots.points(logged, "test_accuracy", 100), **style)
         if row["test_accuracy_full"] is not None:
@@ -128,7 +126,7 @@ def _draw_tests(
 def _draw_final(
     axes: Axes, rows: list[dict[str, Any]], names: list[str], styles: list[dict[str, Any]]
 ) -> None:
-    """A line a run from its final accuracy in inference to that with batch statistics."""
+    """Draws a bar for each run, from its final accuracy in inference to batch statistics."""
     for place, (row, style) in enumerate(zip(rows, styles, strict=True)):
         ends = [row["test_accuracy_full"], row["batch_statistics_accuracy_full"]]
         ends = [None if end is None else 100 * end for end in ends]
@@ -150,7 +148,8 @@ def _draw_final(
 
 def _draw_legend(axes: Axes, names: list[str], styles: list[dict[str, Any]]) -> None:
     axes.axis("off")
-    # matplotlib takes no label that begins with "_", and reads "$" in one; a text's are set as is.
+    # matplotlib drops labels that begin with "_" and reads "$" as mathematics, so the texts are
+    # set afterwards.
     texts = axes.legend(
         [Line2D([], [], **style) for style in styles],
         [str(number) for number in range(len(names))],

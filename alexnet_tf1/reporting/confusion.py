@@ -1,4 +1,4 @@
-"""Which classes a model takes for which, and the images it is most surely wrong about."""
+"""Counts and draws the classes that a model confuses, and the images it is most surely wrong on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from alexnet_tf1.errors import UserError
 
 MATRIX, WORST = "confusion.png", "worst.png"
 ROWS, COLUMNS = 5, 8  # of images in worst.png
-SURE: Final = 0.5  # of a row: a darker cell has white letters
+DARK: Final = 0.5  # share of a row from which a cell has white letters
 
 Counts = npt.NDArray[np.int64]
 
 
 def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Counts:
-    """Counts which classes are taken for which.
+    """Counts, for each true class, how often each class is predicted.
 
     Args:
       labels: integers [N], the true classes.
-      predicted: integers [N], what the model says.
-      classes: how many there are.
+      predicted: integers [N], the predicted ones.
+      classes: number of classes.
 
     Returns:
       int64 [classes, classes]; row: true class, column: predicted one.
@@ -38,16 +38,17 @@ def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Cou
 def worst(
     labels: npt.NDArray[np.int64], logits: npt.NDArray[np.float32], most: int
 ) -> list[dict[str, Any]]:
-    """Finds the misclassified images whose true class was held least likely.
+    """Finds the misclassified images whose true class has the lowest probability.
 
     Args:
       labels: int64 [N], the true classes.
       logits: float32 [N, classes].
-      most: how many to name.
+      most: most images to return.
 
     Returns:
-      JSON-ready, the highest loss first, of equal ones the earlier image: index (from 0, in the
-      split's order), label, predicted, probability (of the predicted class, 0 to 1), loss (nats).
+      JSON-ready, the highest loss first and the earlier image first among equals: index (from 0,
+      in the split's order), label, predicted, probability (of the predicted class, 0 to 1), loss
+      (nats).
     """
     exact = logits.astype(np.float64)
     exact -= exact.max(axis=1, keepdims=True)
@@ -74,20 +75,20 @@ def write(
     """Writes the two pictures into a run folder.
 
     Args:
-      found: what evaluate.evaluate measured.
-      data: whose test split was tested.
-      logits: float32 [N, 10], what inference made of it.
+      found: the result of evaluate.evaluate.
+      data: the data set whose test split was tested.
+      logits: float32 [N, 10], of the test split in inference.
       folder: of the run.
 
     Returns:
       JSON-ready: class_names, confusion (counts; rows are true classes), worst, pictures.
 
     Raises:
-      UserError: if a picture cannot be written, or the logits are no numbers.
+      UserError: if a picture cannot be written, or a logit is infinite or not a number.
     """
     if not np.isfinite(logits).all():
         raise UserError(
-            f"{found['checkpoint']} gives numbers that are none (NaN); the run diverged, train anew"
+            f"{found['checkpoint']} gives logits that are not finite; the run diverged, train anew"
         )
     counts = matrix(data.test.labels, logits.argmax(axis=1), len(data.class_names))
     wrong = worst(data.test.labels, logits, ROWS * COLUMNS)
@@ -107,10 +108,10 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
     Args:
       counts: int64 [classes, classes], from `matrix`.
       names: of the classes.
-      found: what evaluate.evaluate measured.
+      found: the result of evaluate.evaluate.
       path: of the PNG file, 1440 x 1408 pixels.
     """
-    # Here, as matplotlib takes half a second that a plain `evaluate` need not wait for.
+    # Imported here: matplotlib takes half a second, and `evaluate` without pictures needs none.
     from matplotlib.figure import Figure
 
     from alexnet_tf1.reporting import plots
@@ -119,7 +120,7 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
     axes = figure.subplots()
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    # From white to dark in one hue: the same order in grey print and to every reader.
+    # One hue, from white to dark: it keeps its order in grey print and for every reader.
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (true, predicted), share in np.ndenumerate(shares):
         axes.text(
@@ -129,7 +130,7 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
             ha="center",
             va="center",
             fontsize=8.5,
-            color="white" if share > SURE else "black",
+            color="white" if share > DARK else "black",
         )
     places = range(len(names))
     axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
@@ -150,12 +151,12 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
 def draw_worst(
     wrong: Sequence[dict[str, Any]], data: Dataset, found: dict[str, Any], path: Path
 ) -> None:
-    """Draws the images that `worst` named, row by row.
+    """Draws the images that `worst` found, row by row.
 
     Args:
       wrong: from `worst`, at most ROWS * COLUMNS.
-      data: whose test split they are of.
-      found: what evaluate.evaluate measured.
+      data: the data set whose test split they are from.
+      found: the result of evaluate.evaluate.
       path: of the PNG file, 1760 x 1536 pixels.
     """
     from matplotlib.figure import Figure
@@ -163,7 +164,7 @@ def draw_worst(
     from alexnet_tf1.reporting import plots
 
     figure = Figure(figsize=(11, 9.6), dpi=plots.DPI)
-    # Places of its own: a layout that is searched for takes seconds for 40 plots.
+    # Fixed places: matplotlib's automatic layout takes seconds for 40 plots.
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.89, wspace=0.06, hspace=0.45)
     for place, image in enumerate(wrong, 1):
         axes = figure.add_subplot(ROWS, COLUMNS, place)

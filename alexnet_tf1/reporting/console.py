@@ -1,10 +1,9 @@
-"""What `train` prints: a summary before its first step and after its last, and lines between."""
+"""Prints what a training run tells: lines as it goes, a summary before and after."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import rich.console
@@ -15,67 +14,70 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
-from alexnet_tf1.reporting import text as report
+from alexnet_tf1.reporting.text import aligned, listed, one_line
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
 
+Rows = list[tuple[str, str]]  # label, text
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Console:
-    """Where the lines of one training process go.
+    """Prints the lines of one training process.
 
     Attributes:
-      quiet: only the result goes to standard output, and what is announced to standard error.
+      quiet: whether standard output gets the result only, and standard error the announcements.
     """
 
     quiet: bool = False
 
     def say(self, line: str) -> None:
-        """Prints what the user may want to see go by."""
+        """Prints a line of progress, unless quiet."""
         if not self.quiet:
-            print(line, flush=True)  # whoever pipes it into tee sees it now
+            print(line, flush=True)  # at once, through a pipe too
 
     def announce(self, line: str) -> None:
-        """Prints what the user must be told: a stand-in, a warning, what takes long."""
+        """Prints a line that the user must see: a substitute, a warning, a long wait."""
         print(line, file=sys.stderr if self.quiet else sys.stdout, flush=True)
 
     def introduce(self, run: runs.Run, data: Dataset, net: AlexNet, found: Finding) -> None:
-        """Sums up, before the first step, what is trained on what and with what."""
+        """Prints the summary before the first step: data, device, settings, findings."""
         if self.quiet:
-            # Who hides the GPU wants that; it is in result.json all the same.
+            # A GPU that the user hid on purpose needs no warning; result.json has the note.
             if found.note and found.state != "hidden":
                 self.announce(f"warning: {found.note}")
             return
-        warnings = [("GPU", found.note)] if found.note else []
-        _show(_before(run, data, net), [*warnings, *_audit(net)])
+        notes, warnings = _audit(net)
+        if found.note:
+            warnings.insert(0, ("GPU", found.note))
+        _show([*_before(run, data, net), *notes], warnings)
 
     def conclude(self, run: runs.Run, result: dict[str, Any]) -> None:
-        """Sums up, after the last step, what came out; in a line or two if quiet."""
+        """Prints the result after the last step, in a line or two if quiet."""
         if result["stopped_by"] is not None:
             print(f"Stopped after step {result['steps']}; saved in {run.folder}")
         elif self.quiet:
             print(_in_one_line(result))
             print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
         else:
-            _show(_after(run, result))
+            _show(_after(run, result), [])
 
 
-def _show(rows: Iterable[tuple[str, str]], warnings: Iterable[tuple[str, str]] = ()) -> None:
-    """Prints rows under each other; on a terminal, the labels in colour.
+def _show(rows: Rows, warnings: Rows) -> None:
+    """Prints rows below each other, on a terminal with coloured labels.
 
-    Rich knows a terminal, NO_COLOR and TERM=dumb. Nothing but colour is asked of it, so that
-    without there is not one escape code, and lines are never wrapped.
+    Rich knows terminals, NO_COLOR and TERM=dumb. It is asked for colours only: elsewhere it writes
+    no escape code, and it never wraps lines.
     """
-    rows, warnings = list(rows), list(warnings)
     terminal = rich.console.Console(force_terminal=sys.stdout.isatty(), highlight=False)
-    for number, line in enumerate(report.aligned([*rows, *warnings])):
-        label, colon, text = report.one_line(line).partition(":")
+    for number, line in enumerate(aligned([*rows, *warnings])):
+        label, colon, text = one_line(line).partition(":")
         colour = "cyan" if number < len(rows) else "yellow"
         terminal.print(Text.assemble((label + colon, colour), text), soft_wrap=True)
 
 
-def _before(run: runs.Run, data: Dataset, net: AlexNet) -> list[tuple[str, str]]:
+def _before(run: runs.Run, data: Dataset, net: AlexNet) -> Rows:
     config = run.config
     origin = "" if data.name == "synthetic" else ", not the published files"
     if data.verified:
@@ -104,7 +106,7 @@ def _before(run: runs.Run, data: Dataset, net: AlexNet) -> list[tuple[str, str]]
 
 
 def _training(config: TrainConfig, images: int) -> str:
-    # The images that do not fill a batch are dropped before each new permutation.
+    # At the end of an epoch, the images that do not fill a batch are left out.
     epochs = config.steps / (images // config.batch_size)
     return (
         f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
@@ -112,8 +114,8 @@ def _training(config: TrainConfig, images: int) -> str:
     )
 
 
-def _recipe(config: TrainConfig) -> list[tuple[str, str]]:
-    """What is not as the original trains, in a row; none for the original."""
+def _recipe(config: TrainConfig) -> Rows:
+    """Makes a row of what differs from the original's training; none if nothing does."""
     given = {
         f"Muon at {config.muon_rate:g} for conv2 to conv5": config.optimizer == "muon",
         f"{config.schedule} rate": config.schedule != "constant",
@@ -121,7 +123,7 @@ def _recipe(config: TrainConfig) -> list[tuple[str, str]]:
         f"images moved by up to {config.shift} pixels": config.shift > 0,
         f"labels smoothed by {config.label_smoothing:g}": config.label_smoothing > 0,
     }
-    parts = [text for text, counts in given.items() if counts]
+    parts = [text for text, is_used in given.items() if is_used]
     return [("recipe", f"{config.recipe}: {', '.join(parts)}")] if parts else []
 
 
@@ -130,38 +132,41 @@ def _arithmetic(config: TrainConfig) -> str:
     return f"{config.precision}, {rounding}"
 
 
-# What the audit of the run's own graph can find, and which option asks for it.
-_ASKED_FOR = {
-    "BN101": "train_op never updates the moving averages of {}: --update-ops none asks for that",
-    "BN201": "{} normalise with the test batch in inference: the original's --fc-batch-norm "
-    "batch asks for that, ema mends it",
-}
+def _audit(net: AlexNet) -> tuple[Rows, Rows]:
+    """Audits the graph that is about to be trained.
 
-
-def _audit(net: AlexNet) -> list[tuple[str, str]]:
-    """A row each for what is wrong with the graph that is about to be trained."""
+    Returns:
+      Notes and warnings, a row each. That the original's network normalises with the test batch
+      is a note: it is part of what is reproduced.
+    """
     found = audit_graph(
         net.logits.graph, [net.train_op], logits=net.logits, is_training=net.is_training
     )
-    rows = []
-    for rule, text in _ASKED_FOR.items():
-        layers = [fault.layer for fault in found.faults if fault.rule == rule]
-        if layers:
-            rows.append((f"audit, {rule}", text.format(" and ".join(layers))))
-    return rows
+    by_rule: dict[str, list[str]] = {}
+    for fault in found.faults:
+        by_rule.setdefault(fault.rule, []).append(fault.layer)
+    notes: Rows = []
+    warnings: Rows = []
+    if "BN201" in by_rule:
+        note = "like the original, this model cannot judge one image alone (BN201)"
+        notes.append(("note", f"{note}; --fc-batch-norm ema avoids it"))
+    if "BN101" in by_rule:
+        forgotten = f"train_op never updates the moving averages of {listed(by_rule['BN101'])}"
+        warnings.append(("audit, BN101", f"{forgotten}: --update-ops none asks for that"))
+    return notes, warnings
 
 
-def _after(run: runs.Run, result: dict[str, Any]) -> list[tuple[str, str]]:
+def _after(run: runs.Run, result: dict[str, Any]) -> Rows:
     data = result["dataset"]
     rate, peak = result["steps_per_s"], result["peak_rss_mb"]
-    stand_in = _stand_in(data["name"])  # in each line with an accuracy
+    suffix = accuracy_suffix(data["name"])  # in each line with an accuracy
     steps = f"{result['steps']:,} in {result['wall_s']:.0f} s"
     return [
         ("tested", f"all {data['test_images']:,} images of {data['name']}"),
-        ("inference", f"{100 * result['test_accuracy_full']:.2f}% accuracy{stand_in}"),
+        ("inference", f"{100 * result['test_accuracy_full']:.2f}% accuracy{suffix}"),
         (
             "batch statistics",
-            f"{100 * result['batch_statistics_accuracy_full']:.2f}% accuracy{stand_in}",
+            f"{100 * result['batch_statistics_accuracy_full']:.2f}% accuracy{suffix}",
         ),
         ("gap", f"{result['gap_points']:+.2f} points"),
         ("steps", f"{steps}, {rate:.1f} a second" if rate else steps),
@@ -180,10 +185,6 @@ def _in_one_line(result: dict[str, Any]) -> str:
     )
 
 
-def of(data: Dataset) -> str:
-    """Names a stand-in in every line that quotes an accuracy; the original's lines are bare."""
-    return _stand_in(data.name)
-
-
-def _stand_in(name: str) -> str:
+def accuracy_suffix(name: str) -> str:
+    """Names the data set behind an accuracy, if it is not CIFAR-10: "" or " (synthetic)"."""
     return "" if name == "cifar10" else f" ({name})"

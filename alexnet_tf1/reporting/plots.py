@@ -1,7 +1,7 @@
-"""Pictures of one run, from what it logged and what was measured on it.
+"""Draws the pictures of one run, curves.png and diagnose.png.
 
-No display is needed and no state of matplotlib's is global. What is told apart by colour is told
-apart by marker or line as well, for grey print.
+It needs no display and leaves matplotlib's global state alone. Lines that differ in colour differ
+in marker or style as well, for grey print.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from alexnet_tf1.runs import folder as runs
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart.
+# From Okabe and Ito's palette, whose colours colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
 DPI: Final = 160
 
@@ -25,9 +25,9 @@ def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
     """Writes a figure as a PNG file, whole or not at all.
 
     Args:
-      figure: what to write.
+      figure: the figure.
       path: of the file.
-      software: noted in the file as what made it.
+      software: program noted in the file as its writer.
 
     Raises:
       UserError: if the file cannot be written.
@@ -38,13 +38,13 @@ def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
 
 
 def name_of(data: dict[str, Any]) -> str:
-    """The data set as titles name it; `data` as in result.json."""
+    """Names a data set for a title; `data` as in result.json."""
     original = data["verified"] or data["name"] == "synthetic"
     return str(data["name"]) if original else f"{data['name']}, not the published files"
 
 
 def over_steps(axes: Axes) -> None:
-    """Makes the x-axis one of steps."""
+    """Makes the x-axis count steps."""
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -54,7 +54,7 @@ def over_steps(axes: Axes) -> None:
 def points(
     metrics: list[dict[str, Any]], key: str, scale: float = 1.0
 ) -> tuple[list[int], list[float]]:
-    """Steps and values of the records that have `key`."""
+    """Lists steps and values of the records that have `key`; values are multiplied by `scale`."""
     records = [record for record in metrics if key in record]
     return [r["step"] for r in records], [scale * r[key] for r in records]
 
@@ -100,14 +100,14 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
     _mark_final(right, result)
     over_steps(right)
     right.set(ylabel="accuracy (%)", ylim=(0, 100))
-    # Below the axes: within, it hid the final inference accuracy of a run whose gap is large.
+    # Below the axes: inside, it hid the final inference accuracy of a run with a large gap.
     below.axis("off")
     below.legend(*right.get_legend_handles_labels(), loc="center", fontsize=8, ncols=3)
     save(figure, path)
 
 
 def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
-    """Marks the accuracies over all test images, and what lies between them."""
+    """Marks the accuracies over all test images, and the gap between them."""
     ends = {}
     for key, colour, marker, label in (
         ("batch_statistics_accuracy_full", GREEN, "^", "test, batch statistics, all images"),
@@ -132,7 +132,7 @@ def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
         return
     top, bottom = ends["batch_statistics_accuracy_full"], ends["test_accuracy_full"]
     axes.vlines(result["steps"], bottom, top, color="black", lw=1.5)
-    # Above the axes, as within there is no place that no curve comes to.
+    # Above the axes: inside, any place may have a curve.
     axes.set_title(f"gap at the end: {top - bottom:+.2f} points", fontsize=10)
 
 
@@ -147,7 +147,7 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
     """Draws accuracy against test batch size, a line per mode and order.
 
     Args:
-      found: what diagnose.json holds.
+      found: the content of diagnose.json.
       path: of the PNG file, 1280 x 896 pixels.
     """
     figure = Figure(figsize=(8, 5.6), dpi=DPI, layout="constrained")
@@ -173,7 +173,7 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="images tested together", ylabel="accuracy (%)", ylim=(0, 100))
     axes.set_title(
         f"{found['images']:,} test images of {name_of(found['dataset'])}\n"
-        "in a model in order, inference lies on precise",
+        "in order, inference lies on precise",
         size=11,
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, ncols=4)

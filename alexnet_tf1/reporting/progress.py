@@ -1,4 +1,4 @@
-"""A live progress bar on a terminal; nothing elsewhere."""
+"""Shows a live progress bar, on a terminal only."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def bar(total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Shows a bar with rate and time left while it is entered; what is printed goes above it.
+    """Shows a bar with rate and time left while the block runs; printed lines appear above it.
 
     Args:
       total: steps in all.
-      quiet: True shows none, on a terminal either.
+      quiet: whether to show no bar.
 
     Yields:
       A function to call with the number of steps done.
@@ -38,7 +38,7 @@ def bar(total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     columns = (MofNCompleteColumn(), BarColumn(), _Rate(), TimeRemainingColumn())
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")  # cannot move its cursor
     hidden = quiet or dumb or not sys.stdout.isatty()
-    # Of its own: Rich's shared console keeps what it found when it was first used.
+    # A console of our own: Rich's shared one remembers the terminal it was first used on.
     terminal = Console(force_terminal=sys.stdout.isatty())
     with Progress(*columns, console=terminal, disable=hidden, transient=True) as progress:
         task = progress.add_task("train", total=total)

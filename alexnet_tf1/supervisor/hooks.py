@@ -188,7 +188,7 @@ class RunHooks(contextlib.ExitStack):
         now = time.perf_counter()
         rate = (step - self._logged) * self._config.batch_size / (now - self._logged_at)
         self._logged, self._logged_at = step, now
-        stand_in = console.of(self._data)
+        stand_in = console.accuracy_suffix(self._data.name)
         self._out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
         self._run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=rate)
         self._events.trained(step, loss, accuracy, rate)
@@ -206,7 +206,7 @@ class RunHooks(contextlib.ExitStack):
             )
         except Stopped:
             return False
-        stand_in = console.of(self._data)
+        stand_in = console.accuracy_suffix(self._data.name)
         self._out.say(f"[Test] Step: {step}, acc:{found.accuracy:.5f}{stand_in}")
         self._run.log(
             step=step,

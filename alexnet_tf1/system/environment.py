@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
 from alexnet_tf1.data import cifar10
-from alexnet_tf1.reporting import text as report
 from alexnet_tf1.system import hardware
 
 # What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.
@@ -49,30 +47,6 @@ def environment() -> dict[str, Any]:
         "data": data._asdict() | {"folder": str(data.folder)},
         "to_do": [line for line in (finding.note, data.remedy) if line],
     }
-
-
-def text(found: dict[str, Any]) -> str:
-    """The lines of `env`, aligned; `found` from environment()."""
-    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
-    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
-    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
-    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
-    data = found["data"]
-    rows = [
-        ("alexnet_tf1", versions["alexnet_tf1"]),
-        ("Python", f"{versions['python']}, {sys.executable}"),
-        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
-        ("Keras", versions["keras"]),
-        ("NumPy", versions["numpy"]),
-        ("system", found["system"]),
-        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
-        ("memory", memory),
-        ("devices", ", ".join(found["devices"])),
-        ("GPU", found["gpu"]["line"]),
-        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
-        *(("to do", line) for line in found["to_do"]),
-    ]
-    return "\n".join(report.one_line(line) for line in report.aligned(rows))
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -15,6 +15,7 @@ from support import bad_inputs, bad_resumes, mistakes
 from support.saved import layer, save
 
 from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.data import cifar10, synthetic
 
 CASES = [*bad_inputs.table(), *bad_resumes.cases()]
@@ -124,8 +125,8 @@ def test_bad_input_is_one_line_and_changes_nothing(case, place, capsys):
 
 def test_the_table_covers_every_option_of_every_command(small_and_offline):
     """A new option without its bad values fails here."""
-    (commands,) = (a for a in cli._parser()._actions if isinstance(a.choices, dict))
+    (commands,) = (a for a in parser()._actions if isinstance(a.choices, dict))
     assert set(commands.choices) == set(bad_inputs.OPTIONS)
-    for command, parser in commands.choices.items():
-        options = {a.option_strings[-1] for a in parser._actions if a.option_strings}
+    for command, own in commands.choices.items():
+        options = {a.option_strings[-1] for a in own._actions if a.option_strings}
         assert options - set(bad_inputs.OPTIONS[command]) == {"--help"}

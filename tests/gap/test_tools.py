@@ -6,9 +6,10 @@ import json
 import pytest
 
 from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
-from alexnet_tf1.gap import diagnose as gap
+from alexnet_tf1.gap.recalibrate import RECALIBRATION_IMAGES
 from alexnet_tf1.supervisor.run import run_training
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
@@ -143,5 +144,5 @@ def test_more_images_than_there_are_are_refused(run, capsys):
 
 
 def test_the_command_s_default_is_the_function_s():
-    parsed = cli._parser().parse_args(["recalibrate", "RUN"])
-    assert parsed.images == gap.RECALIBRATION_IMAGES
+    parsed = parser().parse_args(["recalibrate", "RUN"])
+    assert parsed.images == RECALIBRATION_IMAGES

@@ -20,7 +20,7 @@ def test_a_sweep_finds_no_difference_in_a_model_in_order():
     assert {cell.order for cell in cells} == {"stored", "sorted"}
 
 
-def test_a_sweep_finds_a_model_that_looks_at_the_company():
+def test_a_sweep_finds_a_model_that_looks_at_the_rest_of_the_batch():
     def classify(rows):  # right only where the batch holds more than one class
         return np.full(len(rows), len(set(LABELS[rows])) > 1)
 
@@ -146,7 +146,7 @@ ACCURACIES = {
             ["never updated the moving averages of bn", "70.0%", "71.0%", "recalibrate runs/a"],
         ),
         (found(ACCURACIES, ["BN101"]), ["recalibrated", "--update-ops control"]),
-        (found(ACCURACIES, [], (2.0, 1.0)), ["updated but far", "50% of their start"]),
+        (found(ACCURACIES, [], (2.0, 1.0)), ["updated but far", "50% of their initial values"]),
         (found(ACCURACIES, ["BN201"]), ["with the test batch", "20.0%", "10.0%", "ema"]),
         (found(ACCURACIES, changed=["bn/mean"]), ["Evaluating changed bn/mean"]),
     ],

@@ -10,7 +10,8 @@ from support.loops import Recorder
 
 from alexnet_tf1.alexnet import build_alexnet, build_for_testing, cross_entropy
 from alexnet_tf1.batchnorm.audit import audit_graph
-from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli import output
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Split
@@ -19,7 +20,6 @@ from alexnet_tf1.gap.both_modes import flip_accuracy
 from alexnet_tf1.recipes.augment import Augmentation, augmentation_for
 from alexnet_tf1.recipes.optimizer import Muon, one_cycle, optimizer_for, orthogonalised
 from alexnet_tf1.recipes.presets import RECIPES, settings_from
-from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs.network import build_network
 
 BETTER = ("quick", "best")
@@ -59,7 +59,7 @@ def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
 
 def test_options_of_the_command_line_go_before_the_recipe():
     line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
-    given = vars(cli._parser().parse_args(line))
+    given = vars(parser().parse_args(line))
     config = settings_from(
         {name: value for name, value in given.items() if name not in ("command", "resume", "quiet")}
     )
@@ -289,7 +289,7 @@ def test_the_report_says_that_mirror_images_were_used():
         "checkpoint": "c", "dataset": {"test_images": 4, "name": "synthetic"}, "batch_size": 2,
         "test_accuracy_full": 0.5, "batch_statistics_accuracy_full": 0.5, "gap_points": 0.0,
     }  # fmt: skip
-    assert "mirror" not in report.evaluation(found)
-    assert report.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(
+    assert "mirror" not in output.evaluation(found)
+    assert output.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(
         "with mirror images, two passes each: 75.00%"
     )

@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.reporting import compare_plot
+from alexnet_tf1.reporting import compare_plot, compare_table, plots
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.reporting.compare import compare, labels
 from alexnet_tf1.runs import folder as runs
@@ -55,6 +55,11 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(compare_plot, "draw", lambda found, metrics, path, software: path.touch())
 
 
+def size(count: int) -> tuple[int, int]:
+    """Pixels of the picture of comparable runs."""
+    return 1600, int(sum(compare_plot.heights(count, comparable=True)) * plots.DPI)
+
+
 def cells(table: str) -> list[dict[str, str]]:
     """A Markdown table read by GitHub's rules: a cell ends at each bar without a backslash."""
     lines = [line for line in table.splitlines() if line.startswith("|")]
@@ -89,7 +94,7 @@ def test_the_table_holds_the_figures_and_the_settings_that_differ(tmp_path, caps
     assert page.count("\n# 2 runs on cifar10\n") == 1
     with Image.open(tmp_path / "new/out/compare.png") as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", compare_plot.size(2))
+        assert (image.format, image.size) == ("PNG", size(2))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -111,15 +116,15 @@ def test_runs_that_are_not_finished(tmp_path):
     with open(tmp_path / "killed/metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 15')  # a kill cut the line short
     killed, new, stale, resumed, stopped = cells(
-        report.comparison(compare(names, str(tmp_path / "out")))
+        compare_table.comparison_table(compare(names, str(tmp_path / "out")))
     )
     assert (killed["steps"], killed["final loss (nats)"]) == ("100 of 200", "1.5000")
-    assert killed["test accuracy, inference (%)"] == killed["device"] == report.UNKNOWN
-    assert (new["steps"], new["final loss (nats)"]) == ("0 of 200", report.UNKNOWN)
+    assert killed["test accuracy, inference (%)"] == killed["device"] == compare_table.UNKNOWN
+    assert (new["steps"], new["final loss (nats)"]) == ("0 of 200", compare_table.UNKNOWN)
     assert (stale["steps"], stale["final loss (nats)"]) == ("200, untested", "1.0000")
-    assert stale["gap (points)"] == report.UNKNOWN
+    assert stale["gap (points)"] == compare_table.UNKNOWN
     assert resumed["wall time (s)"] == "1,234 since step 150"
-    assert (stopped["steps"], stopped["wall time (s)"]) == ("200, untested", report.UNKNOWN)
+    assert (stopped["steps"], stopped["wall time (s)"]) == ("200, untested", compare_table.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +143,9 @@ def test_runs_of_different_data_are_said_to_be_so_in_every_figure(other, tmp_pat
         data = {"name": settings.get("dataset", "cifar10"), "crc32_of_train_images": checksum}
         runs.write_json(Path(name) / "data.json", data)
     found = compare(names, str(tmp_path / "out"))
-    text = report.comparison(found)
+    text = compare_table.comparison_table(found)
     assert not found["comparable"]
-    assert report.NOT_COMPARABLE in text.splitlines()
+    assert compare_table.NOT_COMPARABLE in text.splitlines()
     assert "# 2 runs on different data sets" in text
     for row, data in zip(cells(text), (row["dataset"] for row in found["runs"]), strict=True):
         for column in ("test accuracy, inference (%)", "batch statistics (%)", "gap (points)"):
@@ -187,13 +192,11 @@ def test_the_picture_has_the_size_it_says(count, tmp_path):
     found = compare([name] * count, str(tmp_path))
     with Image.open(found["files"][1]) as image:
         image.load()
-        assert (image.format, image.size) == ("PNG", compare_plot.size(count))
+        assert (image.format, image.size) == ("PNG", size(count))
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_only_its_own_files_are_replaced(tmp_path, monkeypatch):
-    from alexnet_tf1.reporting import plots
-
     def small(found: Any, metrics: Any, path: Path, software: str) -> None:
         plots.save(plots.Figure(figsize=(1, 1)), path, software)
 

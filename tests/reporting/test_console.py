@@ -104,11 +104,15 @@ def test_a_loud_run_sums_up_before_and_after(runs):
     labels = [line.partition(":")[0] for line in before]
     assert labels == [
         "data set", "device", "parameters", "run folder", "training", "arithmetic", "versions",
-        "GPU", "audit, BN201",
+        "note", "GPU",
     ]  # fmt: skip
     for block in (before, after):
         assert len({len(line) - len(line.partition(":")[2].lstrip()) for line in block}) == 1
     assert "not the published files" in before[0]
+    assert before[7].endswith(
+        "like the original, this model cannot judge one image alone (BN201); --fc-batch-norm ema "
+        "avoids it"
+    )
     assert "2 steps of 4 images, 0.08 epochs" in before[4]
     assert [line for line in before + after if str(folder) in line] == [before[3], after[-1]]
 

@@ -14,6 +14,7 @@ from support.small_set import SMALL
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.cli import main as cli
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
@@ -192,7 +193,7 @@ def test_a_finished_run_says_so(whole, capsys):
     ],
 )
 def test_other_options_are_refused(options, said, whole):
-    given = vars(cli._parser().parse_args(["train", *options]))
+    given = vars(parser().parse_args(["train", *options]))
     given = {k: v for k, v in given.items() if k not in ("command", "resume", "quiet")}
     with pytest.raises(UserError, match=said):
         settings({**given, "run_dir": str(whole / "default")})

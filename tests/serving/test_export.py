@@ -20,7 +20,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.gap import diagnose as gap
+from alexnet_tf1.gap import recalibrate as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.serving import export as exporting
 from alexnet_tf1.serving.export import export

@@ -75,7 +75,6 @@ OPTIONS = {
     "predict": {"--checkpoint": NO_NAME, "--top": [*NO_COUNT, "11"], "--json": ["yes"]},
     "export": {
         "--checkpoint": NO_NAME,
-        "--fc-batch-norm": ["", "moving", "batch"],
         "--tflite": ["yes"],
         "--json": ["yes"],
     },

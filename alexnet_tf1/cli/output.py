@@ -1,0 +1,168 @@
+"""The text that each command prints; `--json` prints the same as data."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from alexnet_tf1.reporting.compare_table import comparison_table
+from alexnet_tf1.reporting.text import aligned, one_line
+
+
+def evaluation(found: dict[str, Any]) -> str:
+    """Formats accuracies and gap; `found` from evaluate.evaluate."""
+    data = found["dataset"]
+    flip = found.get("flip_accuracy_full")
+    return (
+        f"{found['checkpoint']}, all {data['test_images']:,} test images of {data['name']} "
+        f"in batches of {found['batch_size']}\n"
+        f"inference:        {100 * found['test_accuracy_full']:.2f}%\n"
+        f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%\n"
+        f"gap:              {found['gap_points']:+.2f} points"
+        + ("" if flip is None else f"\nwith mirror images, two passes each: {100 * flip:.2f}%")
+        + "".join(
+            "\n" + one_line(f"written: {path}") for path in found.get("pictures", {}).values()
+        )
+    )
+
+
+def diagnosis(found: dict[str, Any]) -> str:
+    """Formats the tables of accuracies and layers, and the verdict; `found` from gap.diagnose."""
+    data = found["dataset"]
+    sizes = sorted({cell["batch_size"] for cell in found["cells"]})
+    lines = [
+        f"{found['checkpoint']}, first {found['images']:,} test images of {data['name']}",
+        "",
+        "accuracy (%) by images tested together",
+        f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>8,}" for size in sizes),
+    ]
+    accuracies = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
+    for mode, order in dict.fromkeys((cell["mode"], cell["order"]) for cell in found["cells"]):
+        row = "".join(f"{100 * accuracies[mode, order, size]:>8.2f}" for size in sizes)
+        lines.append(f"{mode:<18}{order:<8}{row}")
+    lines += [
+        "",
+        "how far the moving averages are from the population's statistics",
+        f"{'layer':<24}{'mean (std. dev.)':>18}{'variance (ratio)':>18}{'initial value left':>20}",
+    ]
+    for layer in found["layers"]:
+        lines.append(
+            f"{layer['name']:<24}{layer['mean_distance']:>18.3f}{layer['variance_distance']:>18.3f}"
+            f"{100 * layer['lag']:>19.2g}%"
+        )
+    lines += [
+        "",
+        f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
+        f"{found['batch_size']})",
+        f"evaluating twice {'agrees' if found['repeatable'] else 'DISAGREES'} and changes "
+        f"{len(found['changed_variables'])} variables",
+        "",
+        *found["verdict"],
+    ]
+    return "\n".join(lines)
+
+
+def faults(name: str, found: dict[str, Any]) -> str:
+    """Formats faults and notes, a line each; `found` in the JSON form of audit and doctor."""
+    count = len(found["layers"])
+    lines = [one_line(f"{name}: {count} batch normalisation{'s' * (count != 1)}")]
+    lines += [one_line(f"{f['rule']} {f['layer']}: {f['message']}") for f in found["faults"]]
+    lines += [one_line(f"note: {note}") for note in found["notes"]]
+    wrong = len(found["faults"])
+    lines.append(f"{wrong} fault{'s' * (wrong != 1)} found" if wrong else "no faults found")
+    return "\n".join(lines)
+
+
+def recalibration(found: dict[str, Any]) -> str:
+    """Formats the accuracies before and after; `found` from gap.recalibrate."""
+    data = found["dataset"]
+    lines = [
+        f"population statistics from {found['images']:,} training images; inference accuracy on "
+        f"all {data['test_images']:,} test images of {data['name']}:"
+    ]
+    for fc_batch_norm, accuracy in found["test_accuracy_full"].items():
+        lines.append(
+            f"  --fc-batch-norm {fc_batch_norm:<6} before {100 * accuracy['before']:.2f}%  "
+            f"after {100 * accuracy['after']:.2f}%"
+        )
+    lines.append(f"written to {found['checkpoint']}; weights unchanged")
+    return "\n".join(lines)
+
+
+def prediction(found: dict[str, Any]) -> str:
+    """Formats the likeliest classes of each image; `found` from serving.predict."""
+    lines = [f"{found['checkpoint']}, trained on {found['dataset']}, by {_statistics(found)}"]
+    for image in found["images"]:
+        classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f}%" for c in image["classes"])
+        lines.append(one_line(f"{image['image']}: {classes}"))
+    return "\n".join(lines + _start_left(found))
+
+
+def export(found: dict[str, Any]) -> str:
+    """Formats what was written and how to call it; `found` from serving.export."""
+    signature = found["signature"]
+
+    def described(ends: dict[str, Any]) -> str:
+        shapes = {
+            name: ", ".join("N" if size is None else str(size) for size in end["shape"])
+            for name, end in ends.items()
+        }
+        return ", ".join(
+            f"{name} {ends[name]['dtype']} [{shape}]" for name, shape in shapes.items()
+        )
+
+    inputs, outputs = described(signature["inputs"]), described(signature["outputs"])
+    lines = [
+        f"{found['checkpoint']} ({found['steps']:,} steps) written to {found['directory']}, with "
+        f"{_statistics(found)} in all four normalisations",
+        f"{signature['name']}: {inputs} -> {outputs}",
+        f"class names: {found['directory']}/assets.extra/class_names.txt",
+    ]
+    if found["tflite"]:
+        lines.append(f"{found['tflite']}: the same classes on 100 images")
+    return "\n".join(lines + _start_left(found))
+
+
+def environment(found: dict[str, Any]) -> str:
+    """Formats versions, machine, devices, data; `found` from system.environment."""
+    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
+    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
+    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
+    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
+    data = found["data"]
+    rows = [
+        ("alexnet_tf1", versions["alexnet_tf1"]),
+        ("Python", f"{versions['python']}, {sys.executable}"),
+        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
+        ("Keras", versions["keras"]),
+        ("NumPy", versions["numpy"]),
+        ("system", found["system"]),
+        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
+        ("memory", memory),
+        ("devices", ", ".join(found["devices"])),
+        ("GPU", found["gpu"]["line"]),
+        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
+        *(("to do", line) for line in found["to_do"]),
+    ]
+    return "\n".join(one_line(line) for line in aligned(rows))
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """Formats the table of runs and the files written; `found` from reporting.compare."""
+    written = one_line(f"written: {', '.join(found['files'])}")
+    return f"{comparison_table(found)}\n\n{written}"
+
+
+def _statistics(found: dict[str, Any]) -> str:
+    recalibrated = found["statistics"] == "recalibrated"
+    return "recalibrated statistics" if recalibrated else "moving averages"
+
+
+def _start_left(found: dict[str, Any]) -> list[str]:
+    """Warns, in a line, if much of their initial values is left in the moving averages."""
+    if found["start_left"] <= 0.05:
+        return []
+    return [
+        f"warning: {100 * found['start_left']:.0f}% of their initial values is left in the "
+        f"moving averages after {found['steps']:,} steps; train longer, or recalibrate"
+    ]

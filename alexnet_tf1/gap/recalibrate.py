@@ -1,0 +1,167 @@
+"""Repairs a run: re-estimates its population statistics and writes them to a new checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1 import evaluate
+from alexnet_tf1.alexnet import AlexNet
+from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
+from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import network
+from alexnet_tf1.runs.lock import RunLock
+from alexnet_tf1.runs.recovery import with_times
+from alexnet_tf1.session import open_session
+
+# Measured on the real images, docs/gap.md: more changes the accuracy by less than its noise.
+RECALIBRATION_IMAGES = 1_000
+RECALIBRATION_BATCH = 100
+
+
+def recalibrate(
+    run_dir: str,
+    *,
+    images: int = RECALIBRATION_IMAGES,
+    checkpoint: str | None = None,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Re-estimates a run's population statistics and writes them to a new checkpoint.
+
+    The new checkpoint is then the run's newest. Everything else in it, the weights included, is
+    copied bit for bit.
+
+    Args:
+      run_dir: the run folder.
+      images: training images to estimate from, the first that the run trained on.
+      checkpoint: a checkpoint's prefix or step; None for the newest.
+      data_dir: folder of CIFAR-10; None for the run's.
+
+    Returns:
+      JSON-ready: checkpoint (the new one), source (the old one), dataset, images and
+      test_accuracy_full. That holds, for each `fc_batch_norm` ("batch", "ema"), the accuracy on
+      the whole test set `before` and `after`, 0 to 1.
+
+    Raises:
+      UserError: if the run, checkpoint or data cannot be used.
+    """
+    run = runs.open_run(run_dir)
+    source = run.checkpoint(checkpoint)
+    runs.check_writable(run.checkpoints)
+    with RunLock(run.folder):  # it writes a checkpoint, as training does
+        return _recalibrate(run, source, images, network.load_data(run, data_dir))
+
+
+def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict[str, Any]:
+    check_images(images, len(data.train.labels))
+    with recalibrated(run.config, source, data, images) as (_, _, statistics):
+        pass
+    accuracy = {}
+    for fc_batch_norm in dict.fromkeys([run.config.fc_batch_norm, "ema"]):
+        config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
+        with restored(config, source) as (session, net, repair):
+            before = evaluate.hits(session, net, data.test, config.batch_size).mean()
+            repair.assign(session, statistics)
+            if config == run.config:
+                target = _save(session, run, source)
+            after = evaluate.hits(session, net, data.test, config.batch_size).mean()
+        accuracy[fc_batch_norm] = {"before": float(before), "after": float(after)}
+    return {
+        "checkpoint": target,
+        "source": source,
+        "dataset": network.describe(data),
+        "images": images,
+        "test_accuracy_full": accuracy,
+    }
+
+
+@contextmanager
+def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
+    """Opens a session with a checkpoint's weights, computed with the original's ops.
+
+    Args:
+      config: the run's settings.
+      path: the checkpoint's prefix.
+
+    Yields:
+      The session, the network, and what re-estimates its statistics.
+    """
+    with tf.Graph().as_default(), open_session() as session:
+        net = network.build_network(in_float32(config))
+        repair = Recalibration(net.norms)
+        network.restore(session, net, path)
+        yield session, net, repair
+
+
+@contextmanager
+def recalibrated(
+    config: TrainConfig, path: str, data: Dataset, images: int
+) -> Iterator[tuple[Any, AlexNet, dict[str, Statistics]]]:
+    """Opens a session in which all four normalisations use precise statistics in inference.
+
+    Args:
+      config: the run's settings.
+      path: the checkpoint's prefix.
+      data: the data set.
+      images: training images to estimate from, the first that the run trained on.
+
+    Yields:
+      The session, the network, and the statistics by layer.
+    """
+    with restored(dataclasses.replace(config, fc_batch_norm="ema"), path) as (session, net, repair):
+        size = min(RECALIBRATION_BATCH, images)
+
+        def feeds() -> Iterator[dict[Any, Any]]:
+            batches = Batches(data.train, config.seed)
+            for _ in range(images // size):
+                yield {net.images: batches.next_batch(size)[0], net.is_training: False}
+
+        yield session, net, repair.layer_by_layer(session, feeds)
+
+
+def _save(session: Any, run: runs.Run, source: str) -> str:
+    """Saves a session's variables as the run's newest checkpoint, beside the one at `source`."""
+    state = tf.train.get_checkpoint_state(str(run.checkpoints))
+    others = list(state.all_model_checkpoint_paths) if state else []
+    names = {name for name, _ in tf.train.list_variables(source)}
+    saver = tf.train.Saver(
+        [variable for variable in tf.global_variables() if variable.op.name in names],
+        max_to_keep=len(others) + 1,
+        save_relative_paths=True,
+    )
+    saver.set_last_checkpoints_with_time(with_times(others))
+    base = run.checkpoints / f"model.ckpt-{session.run(tf.train.get_global_step())}-recalibrated"
+    target, number = str(base), 1
+    while os.path.exists(f"{target}.index"):
+        number += 1
+        target = f"{base}-{number}"
+    try:
+        # The state file, which names the newest, is written last.
+        saver.export_meta_graph(f"{target}.meta")
+        return str(saver.save(session, target, write_meta_graph=False))
+    except tf.errors.OpError as error:
+        for path in run.checkpoints.glob(f"{glob.escape(os.path.basename(target))}.*"):
+            path.unlink()  # part of a checkpoint is no checkpoint
+        reason = error.message.splitlines()[0]
+        raise UserError(f"{target} cannot be written ({reason}); free the place") from None
+
+
+def in_float32(config: TrainConfig) -> TrainConfig:
+    """Replaces fast and less precise ops, if the run used them, by the original's."""
+    return dataclasses.replace(config, fast=False, precision="float32")
+
+
+def check_images(images: int, available: int) -> None:
+    """Refuses --images with fewer than 1 or more than are available (UserError)."""
+    if not 1 <= images <= available:
+        raise UserError(f"--images {images} is not in 1 to {available}, what the data set has")
