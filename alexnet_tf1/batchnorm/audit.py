@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alexnet_tf1.batchnorm import entry_points as roots
+from alexnet_tf1.batchnorm.graph import load as graph_source
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph, Tensor
+from alexnet_tf1.batchnorm.graph.fold import Folding, evaluation_order
+from alexnet_tf1.batchnorm.graph.load import GraphSource
+from alexnet_tf1.batchnorm.graph.variables import Variables
+from alexnet_tf1.batchnorm.layers.grouping import Layer, find_layers
+from alexnet_tf1.batchnorm.layers.provenance import Moments
+from alexnet_tf1.batchnorm.report import Fault
+from alexnet_tf1.batchnorm.rules import evidence as rules
 from alexnet_tf1.errors import UserError
-
-from . import graph_source, roots, rules
-from .faults import Fault
-from .flatten import FlatGraph, Tensor
-from .folding import Folding, evaluation_order
-from .graph_source import GraphSource
-from .grouping import Layer, find_layers
-from .moments import Moments
-from .variables import Variables
 
 _TRAIN_WORDS = ("train", "learning_phase", "is_tr", "phase")
 _TEST_WORDS = ("test", "infer", "eval", "predict", "deterministic")

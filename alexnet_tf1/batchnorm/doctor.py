@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf1.batchnorm import spellings
-from alexnet_tf1.batchnorm.faults import Fault
+from alexnet_tf1.batchnorm.checkpoint import names as spellings
+from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.checkpoint.reader import Checkpoint
 
 _REPAIR = "or repair this checkpoint with `recalibrate`"

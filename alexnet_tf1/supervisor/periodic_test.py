@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm.diagnose import Distance, distance
+from alexnet_tf1.batchnorm.measure import Distance, distance
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.system.signals import Stopped, StopRequest

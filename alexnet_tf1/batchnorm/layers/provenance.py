@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from . import constants
-from .axes import Axes
-from .flatten import FlatGraph, Node, Tensor
-from .folding import Folding, fused_is_training, is_fused
-from .passing import ELEMENTWISE, PASSED, passed_inputs
-from .taint import tainted_nodes
-from .variables import Variables
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.axes import Axes
+from alexnet_tf1.batchnorm.graph.data_dependence import tainted_nodes
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph, Node, Tensor
+from alexnet_tf1.batchnorm.graph.fold import Folding, fused_is_training, is_fused
+from alexnet_tf1.batchnorm.graph.ops import ELEMENTWISE, PASSED, passed_inputs
+from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _REDUCTIONS = frozenset({"Mean", "Sum"})
 _STEPS = 400

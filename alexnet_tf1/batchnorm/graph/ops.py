@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .flatten import Node, Tensor
-from .folding import SELECTS, Folding
+from alexnet_tf1.batchnorm.graph.flatten import Node, Tensor
+from alexnet_tf1.batchnorm.graph.fold import SELECTS, Folding
 
 # They keep the batch axis where it is and work element by element on their inputs.
 ELEMENTWISE = frozenset(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .flatten import FlatGraph, Node, Tensor
-from .folding import SELECTS, Folding
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph, Node, Tensor
+from alexnet_tf1.batchnorm.graph.fold import SELECTS, Folding
 
 REF_VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
 HANDLES = frozenset({"VarHandleOp"})

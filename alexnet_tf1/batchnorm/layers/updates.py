@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .flatten import Tensor
-from .folding import fused_is_training, is_fused
-from .moments import Moments
-from .passing import PASSED, passed_inputs
-from .variables import Variables, Write
+from alexnet_tf1.batchnorm.graph.flatten import Tensor
+from alexnet_tf1.batchnorm.graph.fold import fused_is_training, is_fused
+from alexnet_tf1.batchnorm.graph.ops import PASSED, passed_inputs
+from alexnet_tf1.batchnorm.graph.variables import Variables, Write
+from alexnet_tf1.batchnorm.layers.provenance import Moments
 
 _STEPS = 400
 _PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan", "MulNoNan"})

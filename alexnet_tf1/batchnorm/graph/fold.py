@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import constants
-from .constants import Scalar
-from .flatten import FlatGraph, Node, Tensor
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.constants import Scalar
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph, Node, Tensor
 
 # Their output is their input 0, whatever else they do.
 IDENTITIES = frozenset(

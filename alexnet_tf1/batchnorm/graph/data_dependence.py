@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .flatten import FlatGraph, Node
-from .variables import Variables
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph, Node
+from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _DRAWS = (
     *("Random", "Stateless", "TruncatedNormal", "ParameterizedTruncated", "Multinomial"),

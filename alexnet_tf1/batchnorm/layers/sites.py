@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from .flatten import Node, Tensor
-from .folding import fused_is_training, is_fused
-from .moments import Moments
-from .passing import ELEMENTWISE, PASSED, passed_inputs
+from alexnet_tf1.batchnorm.graph.flatten import Node, Tensor
+from alexnet_tf1.batchnorm.graph.fold import fused_is_training, is_fused
+from alexnet_tf1.batchnorm.graph.ops import ELEMENTWISE, PASSED, passed_inputs
+from alexnet_tf1.batchnorm.layers.provenance import Moments
 
 _ROOTS = frozenset({"Rsqrt", "Sqrt"})
 _PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan", "MulNoNan"})

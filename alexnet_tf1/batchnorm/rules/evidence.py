@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .faults import Fault
-from .flatten import Tensor
-from .folding import Folding, fused_is_training, is_fused
-from .grouping import Layer
-from .moments import Moments
-from .sites import Site
-from .variables import Variables, Write
+from alexnet_tf1.batchnorm.graph.flatten import Tensor
+from alexnet_tf1.batchnorm.graph.fold import Folding, fused_is_training, is_fused
+from alexnet_tf1.batchnorm.graph.variables import Variables, Write
+from alexnet_tf1.batchnorm.layers.grouping import Layer
+from alexnet_tf1.batchnorm.layers.provenance import Moments
+from alexnet_tf1.batchnorm.layers.sites import Site
+from alexnet_tf1.batchnorm.report import Fault
 
 _UPDATE_OPS = "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))"
 

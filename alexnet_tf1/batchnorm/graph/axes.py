@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import constants
-from .flatten import Node, Tensor
-from .folding import Folding, is_fused
-from .passing import PASSED, passed_inputs
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.flatten import Node, Tensor
+from alexnet_tf1.batchnorm.graph.fold import Folding, is_fused
+from alexnet_tf1.batchnorm.graph.ops import PASSED, passed_inputs
 
 _ITEM_OF_LIST = frozenset({"TensorListGetItem", "TensorArrayReadV3", "TensorArrayReadV2"})
 _IMAGES = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg"})

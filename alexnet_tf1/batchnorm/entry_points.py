@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from alexnet_tf1.batchnorm.graph.flatten import OUTPUT, FlatGraph, Tensor
+from alexnet_tf1.batchnorm.graph.fold import IDENTITIES
+from alexnet_tf1.batchnorm.graph.load import TRAIN_OP, GraphSource
+from alexnet_tf1.batchnorm.graph.variables import Variables, is_apply
+from alexnet_tf1.batchnorm.layers.provenance import Moments
+from alexnet_tf1.batchnorm.layers.sites import weights_of
 from alexnet_tf1.errors import UserError
-
-from .flatten import OUTPUT, FlatGraph, Tensor
-from .folding import IDENTITIES
-from .graph_source import TRAIN_OP, GraphSource
-from .moments import Moments
-from .sites import weights_of
-from .variables import Variables, is_apply
 
 _LOSSES = frozenset({"SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"})
 _PREDICTIONS = {"ArgMax": 0, "Softmax": 0, "LogSoftmax": 0, "InTopK": 0, "InTopKV2": 0, "TopKV2": 0}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from .averages import Update, find_updates
-from .flatten import Tensor
-from .moments import Moments
-from .sites import Site, find_sites
-from .variables import Variables
+from alexnet_tf1.batchnorm.graph.flatten import Tensor
+from alexnet_tf1.batchnorm.graph.variables import Variables
+from alexnet_tf1.batchnorm.layers.provenance import Moments
+from alexnet_tf1.batchnorm.layers.sites import Site, find_sites
+from alexnet_tf1.batchnorm.layers.updates import Update, find_updates
 
 _ANONYMOUS = ("batchnorm", "moments", "then", "else")  # scopes that say nothing of whose
 
