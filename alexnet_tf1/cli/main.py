@@ -212,7 +212,17 @@ def _add_audit(commands: Any) -> None:
         "training and read by inference? Exit status 1 if not.",
     )
     parser.add_argument(
-        "graph", type=arguments.text, metavar="GRAPH", help="a .meta file or a SavedModel"
+        "graph",
+        type=arguments.text,
+        nargs="?",
+        metavar="GRAPH",
+        help="a .meta file or a SavedModel",
+    )
+    parser.add_argument(
+        "--explain",
+        type=arguments.text,
+        metavar="RULE",
+        help="print the page of a rule, such as BN101, and do nothing else",
     )
     parser.add_argument(
         "--train-op",

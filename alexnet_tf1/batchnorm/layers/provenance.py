@@ -78,6 +78,7 @@ class Provenance:
         self._moments: dict[Tensor, Moment] = {}
         self._reduces: dict[NodeId, bool] = {}
         self._sources: dict[Tensor, Sources] = {}
+        self._has_data: dict[Tensor, bool] = {}
 
     def folded(self, assumed: Mapping[Tensor, constants.Scalar]) -> Folding:
         """The graph with some tensors held at known values."""
@@ -138,7 +139,13 @@ class Provenance:
 
     def has_data(self, tensor: Tensor) -> bool:
         """Whether the tensor holds per-example data."""
-        return self.sources(tensor).data
+        if tensor not in self._has_data:
+            found = Sources()
+            walk = self.flat.walks.reach(
+                [tensor], lambda t: self._step(t, self.plain, found), _STEPS
+            )
+            self._has_data[tensor] = any(found.data for _ in walk) or found.data
+        return self._has_data[tensor]
 
     # ---- reductions ------------------------------------------------------------------
 

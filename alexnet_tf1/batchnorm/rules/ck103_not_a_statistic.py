@@ -8,7 +8,7 @@ next layer, all outputs. Training diverged before this checkpoint, or the varian
 mean(x^2) - mean(x)^2, which rounding makes negative where the mean is large.
 
 Faulty:
-    x = tf.constant([[4097.0], [4098.0], [4098.0]])
+    x = tf.constant([[30012.0], [30012.1], [30012.2]])
     variance = tf.reduce_mean(x * x, 0) - tf.reduce_mean(x, 0) ** 2
     with tf.variable_scope("bn"):
         moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([1]))
@@ -24,7 +24,7 @@ Faulty:
         saver.save(session, "model.ckpt")
 
 Mended:
-    x = tf.constant([[4097.0], [4098.0], [4098.0]])
+    x = tf.constant([[30012.0], [30012.1], [30012.2]])
     mean, variance = tf.nn.moments(x, [0])
     with tf.variable_scope("bn"):
         moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([1]))
