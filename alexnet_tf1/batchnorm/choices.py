@@ -149,7 +149,7 @@ class Choices:
         return seen
 
     def _means_training(self, switch: Tensor, on: Folding, off: Folding) -> bool:
-        """Whether True means training: by the name if it says so, else by what it does."""
+        """Tells whether True means training: by the name if it says so, else by what it does."""
         name = self._flat.nodes[switch.node].name.lower()
         named_for_testing = any(word in name for word in _TEST_WORDS)
         if not named_for_testing and any(word in name for word in _TRAIN_WORDS):
@@ -157,7 +157,7 @@ class Choices:
         return self._on_batch(on) >= self._on_batch(off)
 
     def _on_batch(self, folding: Folding) -> int:
-        """How many layers normalise with the batch."""
+        """Counts the layers that normalise with the batch."""
         return sum(
             any(uses_batch(site, folding, self._provenance) for site in layer.sites)
             for layer in self._layers

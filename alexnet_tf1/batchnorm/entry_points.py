@@ -206,7 +206,7 @@ def _under_softmax(tensor: Tensor, provenance: Provenance) -> Tensor:
 
 
 def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
-    """Whether data and variables take part: labels and initial values are not computed."""
+    """Tells whether data and variables take part: labels and initial values are not computed."""
     if not provenance.tainted[tensor.node]:
         return False
     cone = provenance.plain.data_cone([tensor])
@@ -253,7 +253,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tensor, bool]:
-    """What is known when the switch is at that value.
+    """Finds what is known when the switch is at that value.
 
     Args:
       provenance: the graph.
@@ -308,7 +308,7 @@ _CONDITIONS = frozenset(
 
 
 def _decides(flat: FlatGraph, start: NodeId) -> bool:
-    """Whether the number reaches a predicate through comparisons and casts alone."""
+    """Tells whether the number reaches a predicate through comparisons and casts alone."""
 
     def step(node_id: NodeId) -> list[NodeId]:
         return [c for c, _ in flat.consumers[node_id] if flat.nodes[c].op in _CONDITIONS]
@@ -321,7 +321,7 @@ def _decides(flat: FlatGraph, start: NodeId) -> bool:
 
 
 def _is_predicate(node: Node, at: int) -> bool:
-    """Whether the node chooses between branches by that input."""
+    """Tells whether the node chooses between branches by that input."""
     if node.op in SWITCHES:
         return at == 1
     return at == 0 and (node.op in SELECTS or node.want is not None)

@@ -105,7 +105,7 @@ def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order)
 
 
 class SideEffects(NamedTuple):
-    """What evaluating did besides answering.
+    """The side effects of evaluating.
 
     Attributes:
       repeatable: whether a second evaluation gave the same answer for every image.
@@ -144,7 +144,7 @@ def side_effects(
 
 
 class Distance(NamedTuple):
-    """How far a layer's moving averages are from the population's statistics.
+    """The distance of a layer's moving averages from other statistics of its inputs.
 
     Attributes:
       mean: median over channels of |moving mean - mean| in standard deviations.
@@ -210,7 +210,7 @@ class BatchMoments:
         moving_mean: npt.NDArray[np.float32],
         moving_variance: npt.NDArray[np.float32],
     ) -> Distance:
-        """How far moving averages, [C] each, are from the batches' statistics.
+        """Measures how far moving averages, [C] each, are from the batches' statistics.
 
         With m and v the batches' mean and variance (divided by the number of values) of a
         channel, averaged over the batches, M and V the moving ones, epsilon 0.001 as in the

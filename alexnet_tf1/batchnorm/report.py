@@ -1,4 +1,4 @@
-"""What the audit and the doctor answer with."""
+"""The reports of the audit and of the doctor, and the faults in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class AuditReport:
-    """What an audit found.
+    """The answer of an audit.
 
     Attributes:
       layers: each batch normalisation's name and its moving averages' operation names.
@@ -56,7 +56,7 @@ class AuditReport:
 
 @dataclass
 class CheckpointReport:
-    """What the doctor found.
+    """The answer of the doctor.
 
     Attributes:
       checkpoint: the prefix that was examined, as Saver.restore takes it.

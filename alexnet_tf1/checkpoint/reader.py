@@ -28,7 +28,7 @@ _TAKE_ANOTHER = "copy it again or give another checkpoint"
 
 
 class Variable(NamedTuple):
-    """What the index says of one variable: its dtype (a tf.DType) and its static shape."""
+    """The dtype (a tf.DType) and the static shape of one variable, as the index gives them."""
 
     dtype: Any
     shape: tuple[int, ...]
@@ -212,7 +212,7 @@ def _validated_entry(entry: Any, sizes: list[int]) -> Variable:
 
 
 def _lies_in(piece: Any, shape: tuple[int, ...]) -> bool:
-    """Whether a slice lies in a shape; an extent without a length is the whole dimension."""
+    """Tells whether a slice lies in a shape; an extent without a length is the whole dimension."""
     return len(piece.extent) == len(shape) and all(
         0 <= extent.start <= extent.start + extent.length <= size
         and extent.length >= 0

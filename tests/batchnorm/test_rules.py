@@ -24,7 +24,7 @@ def found() -> dict[str, list[list[str]]]:
     """By rule, the faults in the faulty and in the mended example."""
     if importlib.util.find_spec("tf_keras") is None:
         pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
-    script = Path(__file__).with_name("rule_examples.py")
+    script = Path(__file__).parent / "corpus" / "rule_examples.py"
     process = subprocess.run(
         [sys.executable, script],
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": str(ROOT)},

@@ -145,7 +145,7 @@ def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[LayerVariables]:
 
 
 def is_batch_norm(name: str) -> bool | None:
-    """Whether a layer's name says that it is a batch normalisation; None if it does not say."""
+    """Tells by a layer's name whether it is a batch normalisation; None if it does not say."""
     for part in reversed(re.split(r"[/.]", name)[-2:]):
         if _OTHER_NORM.search(part) and not re.search("batch_?norm", part, re.IGNORECASE):
             return False
@@ -160,7 +160,7 @@ def stem(name: str) -> str:
 
 
 def is_object_based(keys: Iterable[str]) -> bool:
-    """Whether tf.train.Checkpoint wrote this, which saves a layer's variables all or none."""
+    """Tells whether tf.train.Checkpoint wrote this, which saves a layer's variables all or none."""
     return any(key.endswith(_OBJECT_SUFFIX) for key in keys)
 
 
@@ -170,7 +170,7 @@ def plain_name(key: str) -> str:
 
 
 def short_name(key: str) -> str:
-    """What follows the last slash of the name."""
+    """The part of the name after its last slash."""
     return plain_name(key).rpartition("/")[2]
 
 

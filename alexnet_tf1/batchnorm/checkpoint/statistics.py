@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether every value is."""
+        """Tells whether every value is."""
         return not self.not_finite
 
     @property
@@ -61,7 +61,7 @@ class Measured(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How many steps were trained; where not counted, estimated for Adam's default beta2."""
+    """The number of steps trained; where not counted, estimated for Adam's default beta2."""
 
     number: int
     counted: bool
@@ -153,7 +153,7 @@ def _scalar(checkpoint: Checkpoint, name: str) -> float | None:
 
 
 def trained_steps(checkpoint: Checkpoint) -> Steps | None:
-    """How long was trained: by the step counter, or by what Adam's powers of beta tell."""
+    """Finds how long was trained, by the step counter or else by Adam's powers of beta."""
     for wanted in ("global_step", "iterations", "iter"):
         for name in checkpoint.variables:
             if names.short_name(name) == wanted:

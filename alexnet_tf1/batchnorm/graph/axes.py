@@ -80,7 +80,7 @@ class Axes:
         return None if found is None else len(found)
 
     def batch_axis(self, tensor: Tensor, rank: int | None, axes: Iterable[int]) -> int | None:
-        """Which axis counts the examples; None where none does."""
+        """Finds the axis that counts the examples; None where none does."""
         moves: list[list[int]] = []
         axis: int | None = 0
         for _ in range(_STEPS):

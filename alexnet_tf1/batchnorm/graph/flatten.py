@@ -358,7 +358,7 @@ def _output(entry: NodeId | _Call, output: int) -> Tensor | None:
 
 
 def _size(function: Any) -> int:
-    """How many nodes a call of the function adds at most: parameters, outputs, loops, body."""
+    """Counts the nodes a call of the function adds at most: parameters, outputs, loops, body."""
     arguments = len(function.signature.input_arg) + 2 * len(function.signature.output_arg)
     return arguments + len(function.node_def) + 2
 

@@ -68,11 +68,11 @@ class Folding:
         return self.values.get(tensor.node)
 
     def runs(self, node_id: NodeId) -> bool:
-        """Whether the node runs if something asks for it."""
+        """Tells whether the node runs if something asks for it."""
         return self.dead[node_id] != 1
 
     def is_dead(self, tensor: Tensor) -> bool:
-        """Whether the tensor is never computed."""
+        """Tells whether the tensor is never computed."""
         if self.dead[tensor.node] == 1:
             return True
         live = self._switch.get(tensor.node)

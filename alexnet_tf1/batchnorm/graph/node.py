@@ -1,4 +1,4 @@
-"""What a flat graph is made of: nodes and tensors, and the ids that stand for them."""
+"""The pieces of a flat graph: nodes and tensors, and the ids that stand for them."""
 
 from __future__ import annotations
 

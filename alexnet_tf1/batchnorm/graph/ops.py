@@ -51,16 +51,16 @@ _FUSED = frozenset(
 
 
 def is_fused(op: str) -> bool:
-    """Whether the operation is batch normalisation in one kernel, forward."""
+    """Tells whether the operation is batch normalisation in one kernel, forward."""
     return op in _FUSED
 
 
 def fused_is_training(node: Node) -> bool:
-    """Whether a fused node uses batch statistics; the attribute's default is True."""
+    """Tells whether a fused node uses batch statistics; the attribute's default is True."""
     value = node.attr("is_training")
     return True if value is None else bool(value.b)
 
 
 def is_apply(op: str) -> bool:
-    """Whether the operation is an optimiser's step on one variable."""
+    """Tells whether the operation is an optimiser's step on one variable."""
     return op.startswith(_APPLY_PREFIXES)

@@ -140,7 +140,7 @@ class Variables:
     # ---- writes that change nothing --------------------------------------------------
 
     def changes(self, write: Write, folding: Folding) -> bool:
-        """Whether the write runs and can change its variable under the folding."""
+        """Tells whether the write runs and can change its variable under the folding."""
         if not folding.runs(write.node):
             return False
         if write.value is None:

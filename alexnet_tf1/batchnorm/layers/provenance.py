@@ -24,7 +24,7 @@ _BASES = 400
 
 @dataclass
 class Sources:
-    """What a statistic is made of.
+    """The things that a statistic is made of.
 
     Attributes:
       moments: batch moments: reductions over the batch axis, outputs of fused nodes.
@@ -87,7 +87,7 @@ class Provenance:
     # ---- sources ---------------------------------------------------------------------
 
     def sources(self, tensor: Tensor, folding: Folding | None = None) -> Sources:
-        """What the tensor is made of, back to moments, variables and data.
+        """Finds what the tensor is made of, back to batch moments, variables and data.
 
         Args:
           tensor: where to start.
@@ -138,7 +138,7 @@ class Provenance:
         return []
 
     def has_data(self, tensor: Tensor) -> bool:
-        """Whether the tensor holds per-example data."""
+        """Tells whether the tensor holds per-example data."""
         if tensor not in self._has_data:
             found = Sources()
             walk = self.flat.walks.reach(
@@ -150,7 +150,7 @@ class Provenance:
     # ---- reductions ------------------------------------------------------------------
 
     def reduces_batch(self, node: Node) -> bool:
-        """Whether a Mean or Sum runs over the batch axis and leaves a channel axis."""
+        """Tells whether a Mean or Sum runs over the batch axis and leaves a channel axis."""
         if node.id not in self._reduces:
             self._reduces[node.id] = False  # a reduction inside its own input: no
             self._reduces[node.id] = self._find_reduces_batch(node)
@@ -173,7 +173,7 @@ class Provenance:
         return self._data_below(node.inputs[0])
 
     def _data_below(self, tensor: Tensor) -> bool:
-        """Whether data is met before another reduction over axis 0."""
+        """Tells whether data is met before another reduction over axis 0."""
 
         def step(current: Tensor) -> list[Tensor]:
             node = self.nodes[current.node]
@@ -187,7 +187,7 @@ class Provenance:
         return any(self._is_data(t) for t in self.flat.walks.reach([tensor], step, _STEPS))
 
     def _is_data(self, tensor: Tensor) -> bool:
-        """Whether the tensor is per-example data that no operation known here has changed."""
+        """Tells whether the tensor is per-example data that no operation known here has changed."""
         node = self.nodes[tensor.node]
         known = node.op in _REDUCTIONS or node.op in PASSED or self._is_moment_of_fused(tensor)
         return bool(self.tainted[node.id]) and not known and node.id not in self.variables.reading
@@ -219,7 +219,7 @@ class Provenance:
         return Moment(tensor, squared, centred, base, self.bases(node.inputs[0]))
 
     def _square_of(self, tensor: Tensor, depth: int = 0) -> tuple[bool, list[Tensor]]:
-        """Whether it is a square; and if so x, then whatever was subtracted from x."""
+        """Tells whether it is a square; and if so x, then whatever was subtracted from x."""
         node = self.nodes[tensor.node]
         if depth > 2 or not node.inputs:
             return False, []
@@ -253,7 +253,7 @@ class Provenance:
         return True, [inside]
 
     def _same(self, left: Tensor, right: Tensor) -> bool:
-        """Whether two nodes are one expression written twice."""
+        """Tells whether two nodes are one expression written twice."""
         one, two = self.nodes[left.node], self.nodes[right.node]
         if one.op != two.op or one.op not in ELEMENTWISE or len(one.inputs) != len(two.inputs):
             return False

@@ -186,7 +186,7 @@ class _Search:
         return any(m.centred or not m.squared for m in inner)
 
     def _centres(self, x_side: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What is subtracted from x on its way to the product, and x itself."""
+        """Finds what is subtracted from x on its way to the product, and x itself."""
         provenance = self.provenance
         tensor = provenance.peel(x_side)
         for _ in range(_BEFORE):
@@ -209,7 +209,7 @@ class _Search:
         return [], tensor
 
     def _has_square_root(self, tensor: Tensor) -> bool:
-        """Whether a square root is taken on the way to the statistic."""
+        """Tells whether a square root is taken on the way to the statistic."""
         provenance = self.provenance
 
         def step(current: Tensor) -> list[Tensor]:
@@ -230,7 +230,7 @@ class _Search:
         return set(self.walks.reach(start, lambda node_id: self.chain[node_id]))
 
     def _is_subtracted(self, product: NodeId, node_id: NodeId) -> bool:
-        """Whether mean * inverse deviation ends in a sum with the scaled x."""
+        """Tells whether mean * inverse deviation ends in a sum with the scaled x."""
         after = self._downstream(node_id)
         consumers = self.provenance.flat.consumers
 
@@ -290,7 +290,7 @@ class _Search:
 
 
 def uses_batch(site: Site, folding: Folding, provenance: Provenance) -> bool:
-    """Whether the site, under the folding, normalises with batch statistics."""
+    """Tells whether the site, under the folding, normalises with batch statistics."""
     if not folding.runs(site.node):
         return False
     node = provenance.nodes[site.node]

@@ -78,7 +78,7 @@ def no_update(layer: Layer, evidence: Evidence) -> str | None:
 
 
 def _has_update(variable: VariableId, evidence: Evidence) -> bool:
-    """Whether anything but initialisation, restoring and feeding writes the variable."""
+    """Tells whether anything but initialisation, restoring and feeding writes the variable."""
     provenance = evidence.provenance
     for write in evidence.variables.writes.get(variable, ()):
         if write.value is None:

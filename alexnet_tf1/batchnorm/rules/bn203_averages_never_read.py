@@ -26,9 +26,11 @@ Mended:
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
 
+
     def in_training():
         with tf.control_dependencies([averages.apply([mean, variance])]):
             return [tf.identity(mean), tf.identity(variance)]
+
 
     used = tf.cond(
         is_training,

@@ -1,4 +1,4 @@
-"""What the rules look at: everything they may ask of a graph or of a checkpoint."""
+"""The evidence that rules look at: all they may ask of a graph or of a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alexnet_tf1.batchnorm.rules.wording import listed
 
 @dataclass
 class Evidence:
-    """What is known of a graph.
+    """Everything that is known of a graph.
 
     Attributes:
       provenance: what tensors are made of, in the unfolded graph.
@@ -63,14 +63,14 @@ class Evidence:
     # ---- a layer -----------------------------------------------------------------------
 
     def trains_on_batch(self, layer: Layer) -> bool:
-        """Whether training normalises the layer with batch statistics: it is not frozen."""
+        """Tells whether training normalises the layer with batch statistics: it is not frozen."""
         return any(
             site.node in self.trained and uses_batch(site, self.training, self.provenance)
             for site in layer.sites
         )
 
     def infers(self, layer: Layer) -> bool:
-        """Whether the logits pass through the layer."""
+        """Tells whether the logits pass through the layer."""
         return any(site.node in self.read_nodes for site in layer.sites)
 
     def stored_in_inference(self, layer: Layer) -> list[VariableId]:
@@ -101,7 +101,7 @@ class Evidence:
 
 @dataclass
 class CheckpointEvidence:
-    """What is known of a checkpoint beside its layers.
+    """Everything that is known of a checkpoint beside its layers.
 
     Attributes:
       steps: how long was trained; None if the checkpoint does not tell.

@@ -66,7 +66,7 @@ class Rule:
     def text(self) -> str:
         """The page as `audit --explain` prints it."""
         what, why, faulty, mended = self.page
-        parts = [f"{self.id} {self.name} (needs: {self.needs})", what, f"{_WHY} {why}"]
+        parts = [f"{self.id} {self.name} (needs: {self.needs})", what, f"{_WHY}\n{why}"]
         parts += [f"{_FAULTY}\n{indent(faulty, '    ')}", f"{_MENDED}\n{indent(mended, '    ')}"]
         return "\n\n".join(parts)
 
