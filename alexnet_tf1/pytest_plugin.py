@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.audit import AuditReport
+    from alexnet_tf1.batchnorm.report import AuditReport
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.audit import AuditReport
+    from alexnet_tf1.batchnorm.report import AuditReport
 
 __all__ = ["assert_batch_norm"]
 

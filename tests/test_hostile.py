@@ -22,8 +22,8 @@ from support.hostile_files import ENDLESS, FORGED, entry, one, write_checkpoint
 from support.saved import layer, save
 
 import alexnet_tf1
-from alexnet_tf1.batchnorm import flatten
 from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
+from alexnet_tf1.batchnorm.graph import flatten
 from alexnet_tf1.checkpoint import reader as checkpoint_files
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10

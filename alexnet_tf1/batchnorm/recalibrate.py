@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 Feed = dict[Any, Any]
 
 
-class Layer(Protocol):
+class Normalisation(Protocol):
     """A batch normalisation whose statistics can be replaced.
 
     Attributes:
@@ -55,10 +55,10 @@ class Recalibration:
     Build it before the graph is finalised: it adds the ops that measure and assign.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Normalisation]) -> None:
         """Adds the ops for `layers`, given in forward order, to their graph."""
         self._layers = tuple(layers)
-        self._moments = [
+        self._batch_moments = [
             tf.nn.moments(layer.inputs, list(range(layer.inputs.shape.rank - 1)))
             for layer in self._layers
         ]
@@ -85,7 +85,9 @@ class Recalibration:
         """
         found = [_Population() for _ in self._layers]
         for feed in training_feeds:
-            for population, moments in zip(found, session.run(self._moments, feed), strict=True):
+            for population, moments in zip(
+                found, session.run(self._batch_moments, feed), strict=True
+            ):
                 population.add(*moments)
         statistics = {
             layer.name: population.statistics()
@@ -111,7 +113,7 @@ class Recalibration:
           The statistics by layer name.
         """
         statistics = {}
-        for layer, moments in zip(self._layers, self._moments, strict=True):
+        for layer, moments in zip(self._layers, self._batch_moments, strict=True):
             population = _Population()
             for feed in inference_feeds():
                 population.add(*session.run(moments, feed))

@@ -20,7 +20,7 @@ _MAX_VERIFIED = 1 << 24  # bytes; of this project's checkpoints the index takes 
 
 
 def _crc_table() -> list[int]:
-    """What each byte adds to a CRC-32C (Castagnoli), the reflected polynomial 0x82F63B78."""
+    """Computes what each byte adds to a CRC-32C (Castagnoli, reflected polynomial 0x82F63B78)."""
     table = []
     for value in range(256):
         for _ in range(8):
@@ -123,7 +123,7 @@ def _footer(file: BinaryIO) -> tuple[int, int]:
 
 
 def _handle(data: bytes, position: int) -> tuple[int, int, int]:
-    """Where a block begins, its size without the trailer, and where the next thing begins."""
+    """Reads where a block begins, its size without the trailer, and where the next thing begins."""
     offset, position = _varint(data, position)
     size, position = _varint(data, position)
     return offset, size, position

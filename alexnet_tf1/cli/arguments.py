@@ -206,7 +206,8 @@ COMMANDS = [
         "Checks a graph without running it: does training update its moving averages, and does "
         "inference read them? Exit status 1 if not.",
         [
-            value("graph", "GRAPH", "a .meta file or a SavedModel"),
+            value("graph", "GRAPH", "a .meta file or a SavedModel", nargs="?"),
+            value("--explain", "RULE", "print the page of a rule, such as BN101, and nothing else"),
             value("--train-op", "NAME", "training op; may be given again", action="append"),
             value("--logits", "NAME", "the tensor that inference computes"),
             value(

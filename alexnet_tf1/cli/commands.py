@@ -73,13 +73,21 @@ def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -
 
 
 def audit(
-    graph: str,
+    graph: str | None,
+    explain: str | None,
     as_json: bool,
     train_op: list[str] | None,
     logits: str | None,
     is_training: str | bool | None,
 ) -> int:
-    """Prints the faults of a graph; the status is 1 if there are any."""
+    """Prints the faults of a graph, with status 1 if there are any; or a rule's page."""
+    if explain is not None:
+        from alexnet_tf1.batchnorm.rules import registry
+
+        print(registry.explain(explain))
+        return DONE
+    if graph is None:
+        raise UserError("audit needs a GRAPH, or --explain RULE; see alexnet-tf1 audit --help")
     import_tensorflow()
     from alexnet_tf1.batchnorm.audit import audit_file
 

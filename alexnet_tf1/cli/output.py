@@ -69,7 +69,9 @@ def faults(name: str, found: dict[str, Any]) -> str:
     lines += [one_line(f"{f['rule']} {f['layer']}: {f['message']}") for f in found["faults"]]
     lines += [one_line(f"note: {note}") for note in found["notes"]]
     wrong = len(found["faults"])
-    lines.append(f"{wrong} fault{'s' * (wrong != 1)} found" if wrong else "no faults found")
+    cut = any(note.startswith("not checked in full") for note in found["notes"])
+    none = "no faults found in what could be checked" if cut else "no faults found"
+    lines.append(f"{wrong} fault{'s' * (wrong != 1)} found" if wrong else none)
     return "\n".join(lines)
 
 

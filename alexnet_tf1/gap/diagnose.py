@@ -9,12 +9,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm import diagnose as measuring
-from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
-from alexnet_tf1.batchnorm.diagnose import Cell, Classify
+from alexnet_tf1.batchnorm import measure as measuring
+from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
-from alexnet_tf1.batchnorm.faults import Fault
+from alexnet_tf1.batchnorm.measure import Cell, Classify
 from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.report import AuditReport, Fault
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.data.dataset import Dataset, Split

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm.diagnose import Distance, distance
+from alexnet_tf1.batchnorm.measure import BatchMoments, Distance
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Dataset, Split
@@ -94,59 +94,6 @@ def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRe
             )
         ),
     )
-
-
-class BatchMoments:
-    """The mean and variance of a layer's inputs in a batch, averaged over batches.
-
-    What a moving average estimates: not the population's variance, which also holds how the
-    batches' means differ.
-    """
-
-    def __init__(self) -> None:
-        self._batches = 0
-        self._mean: Any = 0.0
-        self._variance: Any = 0.0
-
-    def add(self, inputs: npt.NDArray[Any]) -> None:
-        """Adds a batch: [N, C] or [N, H, W, C], what the layer normalises."""
-        rows = inputs.reshape(-1, inputs.shape[-1]).astype(np.float32, copy=False)
-        with np.errstate(all="ignore"):  # a run about to diverge
-            mean = rows.mean(axis=0, dtype=np.float64)
-            away = rows - mean.astype(np.float32)
-            variance = np.square(away, out=away).mean(axis=0, dtype=np.float64)
-        self._batches += 1
-        self._mean, self._variance = self._mean + mean, self._variance + variance
-
-    def distance(
-        self,
-        moving_mean: npt.NDArray[np.float32],
-        moving_variance: npt.NDArray[np.float32],
-    ) -> Distance:
-        """How far moving averages, [C] each, are from the batches' statistics.
-
-        With m and v the batches' mean and variance (divided by the number of values) of a
-        channel, averaged over the batches, M and V the moving ones, epsilon 0.001 as in the
-        layers, r the larger of (V + epsilon) / (v + epsilon) and its inverse:
-
-          mean: median over channels of |M - m| / sqrt(v + epsilon), in standard deviations.
-          variance: ln of the median over channels of r.
-
-        Both are 0 where they agree, do not depend on the scale of the inputs, and are finite
-        for a channel that never varies. As in `diagnose`, but for the logarithm; there against
-        the precise statistics of training images.
-
-        Returns:
-          The two distances.
-        """
-        with np.errstate(all="ignore"):
-            off = distance(
-                moving_mean.astype(np.float64),
-                moving_variance.astype(np.float64),
-                self._mean / self._batches,
-                self._variance / self._batches,
-            )
-            return Distance(off.mean, float(np.log(off.variance)))
 
 
 def _with_batch_statistics(

@@ -93,9 +93,13 @@ class Events:
         _scalar(summary, "test/accuracy_inference", found.accuracy)
         _scalar(summary, "test/accuracy_batch_statistics", found.batch_statistics_accuracy)
         for layer in found.layers:
-            for name in ("mean", "variance"):
-                tag = f"distance/{layer.name}/{name}"
-                _scalar(summary, tag, getattr(layer.distance, name), f"distance/{name}")
+            with np.errstate(all="ignore"):  # a run about to diverge
+                distances = {
+                    "mean": layer.distance.mean,
+                    "variance": float(np.log(layer.distance.variance)),
+                }
+            for name, distance in distances.items():
+                _scalar(summary, f"distance/{layer.name}/{name}", distance, f"distance/{name}")
             for name in ("moving_mean", "moving_variance"):
                 value = summary.value.add(tag=f"statistics/{layer.name}/{name}")
                 value.histo.CopyFrom(histogram(getattr(layer, name)))

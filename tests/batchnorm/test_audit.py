@@ -16,7 +16,8 @@ from corpus import table as audit_table
 from corpus.cases import Case, built, conv, dense, fused_norm, inputs, loss_of, minimize, switch
 
 from alexnet_tf1 import build_alexnet
-from alexnet_tf1.batchnorm.audit import AuditReport, audit_file, audit_graph
+from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
+from alexnet_tf1.batchnorm.report import AuditReport
 
 CASES = audit_table.CASES
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers, norms
-from alexnet_tf1.batchnorm import diagnose as measuring
+from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.recalibrate import Recalibration
 from alexnet_tf1.gap.verdict import verdict
 

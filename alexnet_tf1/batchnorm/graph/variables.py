@@ -1,21 +1,21 @@
-"""The variables of a graph: who reads them, who writes them, which writes change nothing."""
+"""Finds a graph's variables, their reads and writes, and the writes that change nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .flatten import FlatGraph, Node, Tensor
-from .folding import SELECTS, Folding
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
+from alexnet_tf1.batchnorm.graph.ops import SELECTS, is_apply
 
-REF_VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
-HANDLES = frozenset({"VarHandleOp"})
+_REF_VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
 # Their output 0 is their input 0: the variable itself.
 _HOLDS_REF = frozenset(
     """Identity RefIdentity Switch RefSwitch Merge RefMerge Enter RefEnter Exit RefExit
     NextIteration RefNextIteration _Arg _Ret _Loop Assign AssignAdd AssignSub CountUpTo
     ScatterUpdate ScatterAdd ScatterSub""".split()
 )
-READS = frozenset({"ReadVariableOp"})
 _ASSIGNS = {
     "Assign": "set",
     "AssignVariableOp": "set",
@@ -29,8 +29,11 @@ _SCATTERS = {
     for prefix in ("", "Resource")
     for kind in ("Update", "Add", "Sub", "NdUpdate", "NdAdd", "NdSub", "Mul", "Div", "Min", "Max")
 }
-_APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
+_HOLDERS = 1_000  # names of names of a variable
 _AFFINE_STEPS = 120  # an update's expression is short; give up on a long one
+
+
+_Terms = dict[VariableId | Tensor | str, float]
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Write:
       value: the tensor written, added or subtracted; None for an optimiser.
     """
 
-    node: int
-    variable: int
+    node: NodeId
+    variable: VariableId
     kind: str
     value: Tensor | None
 
@@ -62,38 +65,38 @@ class Variables:
     def __init__(self, flat: FlatGraph) -> None:
         self.flat = flat
         self.nodes = flat.nodes
-        self.names: dict[int, str] = {}
-        self.writes: dict[int, list[Write]] = {}
-        self.write_of: dict[int, Write] = {}
-        self.reading: dict[int, int] = {}
-        self._own: dict[int, int] = {}
-        self._held: dict[int, int | None] = {}
+        self.names: dict[VariableId, str] = {}
+        self.writes: dict[VariableId, list[Write]] = {}
+        self.write_of: dict[NodeId, Write] = {}
+        self.reading: dict[NodeId, VariableId] = {}
+        self._own: dict[NodeId, VariableId] = {}
+        self._held: dict[NodeId, VariableId | None] = {}
         self._steps = 0
-        shared: dict[tuple[str, str], int] = {}
+        shared: dict[tuple[str, str], VariableId] = {}
         for node in self.nodes:
-            if node.op in REF_VARIABLES or node.op in HANDLES:
+            if node.op in _REF_VARIABLES or node.op == "VarHandleOp":
                 self._declare(node, shared)
         for node in self.nodes:
             self._note_use(node)
 
-    def _declare(self, node: Node, shared: dict[tuple[str, str], int]) -> None:
+    def _declare(self, node: Node, shared: dict[tuple[str, str], VariableId]) -> None:
         """Gives the node its variable: handles of one shared name are one variable."""
         text = []
         for key in ("container", "shared_name"):
             value = node.attr(key)
             text.append(value.s.decode("utf-8", "replace") if value is not None else "")
         shared_name = text[1]
-        first = node.id
+        first = VariableId(node.id)
         if shared_name and not shared_name.startswith("cd2c89b7"):  # the anonymous name
-            first = shared.setdefault((text[0], shared_name), node.id)
+            first = shared.setdefault((text[0], shared_name), first)
         self._own[node.id] = first
         self.names.setdefault(first, node.name)
-        if node.op in REF_VARIABLES:
+        if node.op in _REF_VARIABLES:
             self.reading[node.id] = first
 
     def _note_use(self, node: Node) -> None:
         op = node.op
-        if op in READS and node.inputs:
+        if op == "ReadVariableOp" and node.inputs:
             variable = self.held_by(node.inputs[0])
             if variable is not None:
                 self.reading[node.id] = variable
@@ -114,50 +117,48 @@ class Variables:
             self.writes.setdefault(write.variable, []).append(write)
             self.write_of[node.id] = write
 
-    def held_by(self, tensor: Tensor) -> int | None:
+    def held_by(self, tensor: Tensor) -> VariableId | None:
         """The variable whose handle or reference the tensor is, or None."""
-        path = []
-        for _ in range(10_000):
-            node_id = tensor[0]
-            if node_id in self._own:
-                found: int | None = self._own[node_id]
+        found, path = None, []
+        for _ in range(_HOLDERS):
+            node = self.nodes[tensor.node]
+            if node.id in self._own:
+                found = self._own[node.id]
                 break
-            if node_id in self._held:
-                found = self._held[node_id]
+            if node.id in self._held:
+                found = self._held[node.id]
                 break
-            node = self.nodes[node_id]
-            path.append(node_id)
-            if node.op not in _HOLDS_REF or not node.inputs or len(path) > 1_000:
-                found = None
+            path.append(node.id)
+            if node.op not in _HOLDS_REF or not node.inputs:
                 break
             tensor = node.inputs[0]
         else:
-            found = None
-        for node_id in path:
-            self._held[node_id] = found
+            self.flat.walks.cut += 1
+        self._held.update(dict.fromkeys(path, found))
         return found
 
     # ---- writes that change nothing --------------------------------------------------
 
     def changes(self, write: Write, folding: Folding) -> bool:
-        """Whether the write runs and can change its variable under the folding."""
-        if folding.dead[write.node] == 1:
+        """Tells whether the write runs and can change its variable under the folding."""
+        if not folding.runs(write.node):
             return False
         if write.value is None:
             return True
         self._steps = 0
         terms = self._affine(write.value, folding)
+        self.flat.walks.cut += self._steps > _AFFINE_STEPS
         if terms is None:
             return True
         if write.kind in ("add", "sub"):
             return any(abs(c) > 1e-12 for c in terms.values())
         if write.kind == "set":
             rest = dict(terms)
-            own = rest.pop(("variable", write.variable), 0.0)
+            own = rest.pop(write.variable, 0.0)
             return abs(own - 1.0) > 1e-6 or any(abs(c) > 1e-12 for c in rest.values())
         return True
 
-    def _affine(self, tensor: Tensor, folding: Folding) -> dict[tuple[str, int], float] | None:
+    def _affine(self, tensor: Tensor, folding: Folding) -> _Terms | None:
         """The tensor as a weighted sum of variables and of opaque tensors.
 
         Args:
@@ -165,19 +166,19 @@ class Variables:
           folding: which branches are live and what is known.
 
         Returns:
-          Weights by ("variable", id), ("tensor", node id) or ("one", 0) for constants.
+          Weights by variable, by tensor that is not looked into, and of "one" for constants.
         """
         tensor = folding.resolve(tensor)
         known = folding.value(tensor)
         if known is not None and not isinstance(known, str):
-            return {("one", 0): float(known)} if known else {}
-        node = self.nodes[tensor[0]]
-        if node.id in self.reading and tensor[1] == 0:
-            return {("variable", self.reading[node.id]): 1.0}
+            return {"one": float(known)} if known else {}
+        node = self.nodes[tensor.node]
+        if node.id in self.reading and tensor.output == 0:
+            return {self.reading[node.id]: 1.0}
         self._steps += 1
         if self._steps > _AFFINE_STEPS or folding.is_dead(tensor):
             return None
-        opaque = {("tensor", node.id * 16 + tensor[1]): 1.0}
+        opaque: _Terms = {tensor: 1.0}
         parts = node.inputs
         if not parts:
             return opaque
@@ -196,8 +197,8 @@ class Variables:
             return one if one is not None and one == two else opaque
         return opaque
 
-    def _affine_sum(self, node: Node, folding: Folding) -> dict[tuple[str, int], float] | None:
-        total: dict[tuple[str, int], float] = {}
+    def _affine_sum(self, node: Node, folding: Folding) -> _Terms | None:
+        total: _Terms = {}
         for k, part in enumerate(node.inputs):
             sign = -1.0 if node.op == "Sub" and k == 1 else 1.0
             terms = self._affine(part, folding)
@@ -207,7 +208,7 @@ class Variables:
                 total[key] = total.get(key, 0.0) + sign * coefficient
         return {k: c for k, c in total.items() if abs(c) > 1e-6}
 
-    def _affine_product(self, node: Node, folding: Folding) -> dict[tuple[str, int], float] | None:
+    def _affine_product(self, node: Node, folding: Folding) -> _Terms | None:
         """A product with a known factor, or with a factor that is zero; else None."""
         left, right = node.inputs
         for factor, other in ((right, left), (left, right)):
@@ -218,7 +219,7 @@ class Variables:
                 and not any(terms.values())
                 and (node.op == "Mul" or other == left)
             ):
-                return {("one", 0): 0.0}
+                return {"one": 0.0}
             if known is None or isinstance(known, str) or terms is None:
                 continue
             if node.op == "Mul":
@@ -226,8 +227,3 @@ class Variables:
             if factor == right and known:
                 return {k: c / float(known) for k, c in terms.items()}
         return None
-
-
-def is_apply(op: str) -> bool:
-    """Whether the operation is an optimiser's step on one variable."""
-    return op.startswith(_APPLY_PREFIXES)

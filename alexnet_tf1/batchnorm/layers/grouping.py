@@ -1,88 +1,54 @@
-"""Sites that share their averages or parameters make one layer, under one name."""
+"""Joins sites that share their averages or parameters into layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from .averages import Update, find_updates
-from .flatten import Tensor
-from .moments import Moments
-from .sites import Site, find_sites
-from .variables import Variables
-
-_ANONYMOUS = ("batchnorm", "moments", "then", "else")  # scopes that say nothing of whose
+from alexnet_tf1.batchnorm.graph.node import Tensor, VariableId
+from alexnet_tf1.batchnorm.layers.layer import Layer, Site, Update
+from alexnet_tf1.batchnorm.layers.naming import name_layers
+from alexnet_tf1.batchnorm.layers.provenance import Provenance
+from alexnet_tf1.batchnorm.layers.sites import find_sites
+from alexnet_tf1.batchnorm.layers.updates import find_updates
 
 
-@dataclass
-class Layer:
-    """One batch normalisation, wherever the graph applies it.
-
-    Attributes:
-      sites: the places where it normalises.
-      moments: batch moments it normalises with, in any branch.
-      averages: variables kept as its moving averages, in the order of the graph.
-      updates: each average's writes that come from the layer's moments.
-      auxiliary: variables that only serve to make an average (zero debiasing).
-      mean_variables, variance_variables: variables read as mean and as variance.
-      affine: gamma and beta.
-      name: what a person would call it.
-    """
-
-    sites: list[Site]
-    moments: set[Tensor] = field(default_factory=set)
-    averages: list[int] = field(default_factory=list)
-    updates: dict[int, list[Update]] = field(default_factory=dict)
-    auxiliary: set[int] = field(default_factory=set)
-    mean_variables: set[int] = field(default_factory=set)
-    variance_variables: set[int] = field(default_factory=set)
-    affine: set[int] = field(default_factory=set)
-    name: str = ""
-
-    @property
-    def stored(self) -> set[int]:
-        """Variables read as mean or variance."""
-        return self.mean_variables | self.variance_variables
-
-
-def find_layers(moments: Moments, variables: Variables, trainable: set[int]) -> list[Layer]:
+def find_layers(provenance: Provenance, trainable: set[VariableId]) -> list[Layer]:
     """Every batch normalisation of the graph.
 
     Args:
-      moments: the graph, unfolded.
-      variables: its variables.
+      provenance: the graph, unfolded.
       trainable: variables that are trained, which are never averages.
 
     Returns:
       The layers in the order of the graph, named.
     """
-    sites = find_sites(moments)
-    unfit = trainable | _numbers(moments, variables)
+    sites = find_sites(provenance)
+    unfit = trainable | _numbers(provenance)
     for site in sites:
         site.mean_variables -= unfit
         site.variance_variables -= unfit
     sites = [s for s in sites if s.moments or (s.variance_variables and s.mean_variables)]
     by_moment: dict[Tensor, list[Update]] = {}
-    updates = [u for u in find_updates(moments, variables) if u.write.variable not in unfit]
+    updates = [u for u in find_updates(provenance) if u.write.variable not in unfit]
     for update in updates:
         for moment in update.moments:
             by_moment.setdefault(moment, []).append(update)
     groups = _grouped(sites, lambda site: _keys(site, by_moment))
     layers = [_layer(group) for group in groups]
     layers = _linked(layers, by_moment)
-    layers.sort(key=lambda layer: min(moments.nodes[site.node].place for site in layer.sites))
+    layers.sort(key=lambda layer: min(provenance.nodes[site.node].place for site in layer.sites))
     taken = {m for layer in layers for m in layer.moments}
     for layer in layers:
-        _add_averages(layer, by_moment, taken, moments)
-    _name(layers, moments, variables)
+        _add_averages(layer, by_moment, taken, provenance)
+    name_layers(layers, provenance)
     return layers
 
 
-def _numbers(moments: Moments, variables: Variables) -> set[int]:
+def _numbers(provenance: Provenance) -> set[VariableId]:
     """Variables that hold a single number, such as a count: averages hold one a channel."""
-    found = set()
-    for variable in variables.names:
-        shape = moments.nodes[variable].attr("shape")
+    found: set[VariableId] = set()
+    for variable in provenance.variables.names:
+        shape = provenance.nodes[variable].attr("shape")
         if shape is not None and not shape.shape.unknown_rank and not shape.shape.dim:
             found.add(variable)
     return found
@@ -194,20 +160,20 @@ def _absorb(layer: Layer, other: Layer) -> None:
 
 
 def _add_averages(
-    layer: Layer, by_moment: dict[Tensor, list[Update]], taken: set[Tensor], moments: Moments
+    layer: Layer, by_moment: dict[Tensor, list[Update]], taken: set[Tensor], provenance: Provenance
 ) -> None:
     """Finds the layer's averages and their updates."""
     found = {id(u): u for m in layer.moments for u in by_moment.get(m, ())}
     bases = {site.base for site in layer.sites if site.moments}
     # The moments to be averaged may have been computed a second time, from the same x.
     for moment, updates in by_moment.items():
-        if moment not in taken and moments.moment(moment).base in bases:
+        if moment not in taken and provenance.moment(moment).base in bases:
             for update in updates:
                 if update.write.variable in layer.stored or not found:
                     found[id(update)] = update
     for updates in by_moment.values():  # of other moments than the layer's own
         found |= {id(u): u for u in updates if u.write.variable in layer.stored}
-    through = set().union(*(u.through for u in found.values())) - layer.stored
+    through = {v for u in found.values() for v in u.through} - layer.stored
     for update in found.values():
         if update.through & layer.stored and update.write.variable not in layer.stored:
             continue  # an average of the averages, such as a model's weight averages
@@ -216,70 +182,3 @@ def _add_averages(
     layer.auxiliary = through
     layer.averages = sorted(set(layer.updates) | layer.stored)
     layer.affine -= set(layer.averages) | through
-
-
-# ---- names -----------------------------------------------------------------------------
-
-
-def _name(layers: list[Layer], moments: Moments, variables: Variables) -> None:
-    """Names each layer after the scope of its variables, else of its operations."""
-    candidates = [_candidates(layer, moments, variables) for layer in layers]
-    used: dict[str, int] = {}
-    for layer, names in zip(layers, candidates, strict=True):
-        others = [c for c in candidates if c is not names]
-        firsts = {c[0] for c in others}
-        layer.name = next((n for n in names if n not in firsts and n not in used), names[-1])
-        if layer.name in used:
-            used[layer.name] += 1
-            layer.name = f"{layer.name} ({used[layer.name]})"
-        used.setdefault(layer.name, 1)
-
-
-def _candidates(layer: Layer, moments: Moments, variables: Variables) -> list[str]:
-    averages = [variables.names[v] for v in layer.averages]
-    affine = [variables.names[v] for v in sorted(layer.affine)]
-    found = []
-    if averages:
-        for names in (averages + affine, averages):
-            scope = _scope(names)
-            if scope:
-                found.append(_without_moments(scope))
-                found.append(scope)
-        stem = _stem(averages).rstrip("/_-.")
-        if len(averages) > 1 and stem:
-            found.append(stem)
-        else:
-            found.append(averages[0])
-    elif affine:
-        scope = _scope(affine)
-        if scope:
-            found.append(scope)
-    operation = moments.nodes[layer.sites[0].node].name
-    scope = operation.rpartition("/")[0]
-    while scope.rpartition("/")[2] in _ANONYMOUS and "/" in scope:
-        scope = scope.rpartition("/")[0]
-    found.extend(name for name in (scope, operation) if name)
-    return [name for name in found if name]
-
-
-def _scope(names: list[str]) -> str:
-    """The innermost scope that holds all the names; empty if none does."""
-    parts = [name.split("/")[:-1] for name in names]
-    common = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        common.append(level[0])
-    return "/".join(common)
-
-
-def _stem(names: list[str]) -> str:
-    """The letters that all names begin with."""
-    first, last = min(names), max(names)
-    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    return first if length is None else first[:length]
-
-
-def _without_moments(scope: str) -> str:
-    outer, _, last = scope.rpartition("/")
-    return outer if outer and last.split("_")[0] == "moments" else scope

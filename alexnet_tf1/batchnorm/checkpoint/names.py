@@ -1,4 +1,4 @@
-"""Which variables of a checkpoint are a batch normalisation's, by their names alone.
+"""Finds the variables of a checkpoint's batch normalisations by their names alone.
 
 A checkpoint has no graph; what a variable is for can only be told from its name and from the
 variables beside it. The names understood here:
@@ -83,7 +83,7 @@ class Statistic(NamedTuple):
 
 
 @dataclass
-class Layer:
+class LayerVariables:
     """The variables of one normalisation layer.
 
     Attributes:
@@ -98,6 +98,11 @@ class Layer:
     statistics: list[Statistic] = field(default_factory=list)
     accumulates: bool = False
 
+    @property
+    def affine_leaves(self) -> list[str]:
+        """The names of gamma, beta and the like without their scope."""
+        return [short_name(key) for key in self.affine]
+
     def find(self, *roles: Role) -> Statistic | None:
         """The first statistic in one of these roles."""
         return next((found for found in self.statistics if found.role in roles), None)
@@ -106,7 +111,7 @@ class Layer:
 _Key = tuple[str, str]  # scope and number, e.g. ("bn", "1") of bn/gamma_1
 
 
-def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
+def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[LayerVariables]:
     """Groups the normalisation layers of a checkpoint.
 
     Args:
@@ -116,7 +121,7 @@ def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
       Layers with moving statistics, and layers with gamma or beta and none, in the order of
       their first variables' names.
     """
-    groups: dict[_Key, Layer] = {}
+    groups: dict[_Key, LayerVariables] = {}
     rest: list[str] = []
     for key in shapes:
         if not _in_optimizer(key) and not _add_affine(groups, key, shapes[key]):
@@ -140,7 +145,7 @@ def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
 
 
 def is_batch_norm(name: str) -> bool | None:
-    """Whether a layer's name says that it is a batch normalisation; None if it does not say."""
+    """Tells by a layer's name whether it is a batch normalisation; None if it does not say."""
     for part in reversed(re.split(r"[/.]", name)[-2:]):
         if _OTHER_NORM.search(part) and not re.search("batch_?norm", part, re.IGNORECASE):
             return False
@@ -155,21 +160,27 @@ def stem(name: str) -> str:
 
 
 def is_object_based(keys: Iterable[str]) -> bool:
-    """Whether tf.train.Checkpoint wrote this, which saves a layer's variables all or none."""
+    """Tells whether tf.train.Checkpoint wrote this, which saves a layer's variables all or none."""
     return any(key.endswith(_OBJECT_SUFFIX) for key in keys)
 
 
-def _plain_name(key: str) -> str:
+def plain_name(key: str) -> str:
+    """The key without what tf.train.Checkpoint appends to it."""
     return key.removesuffix(_OBJECT_SUFFIX)
 
 
+def short_name(key: str) -> str:
+    """The part of the name after its last slash."""
+    return plain_name(key).rpartition("/")[2]
+
+
 def _leaf(key: str) -> str:
-    return re.split(r"[/.]", _plain_name(key))[-1]
+    return re.split(r"[/.]", plain_name(key))[-1]
 
 
 def _split(key: str, prefix: str | None) -> str:
     """The layer of `scope/prefix_role`: "scope", "scope/prefix", "prefix" or ""."""
-    name = _plain_name(key)
+    name = plain_name(key)
     scope = name[: len(name) - len(_leaf(key))].rstrip("/.")
     return "/".join(part for part in (scope, prefix) if part)
 
@@ -179,20 +190,20 @@ def _in_optimizer(key: str) -> bool:
     return ".OPTIMIZER_SLOT" in key or any(_OPTIMIZERS.fullmatch(part) for part in key.split("/"))
 
 
-def _add_affine(groups: dict[_Key, Layer], key: str, shape: tuple[int, ...]) -> bool:
+def _add_affine(groups: dict[_Key, LayerVariables], key: str, shape: tuple[int, ...]) -> bool:
     match = _AFFINE.fullmatch(_leaf(key))
     if match is None or not shape:
         return False
     group = (_split(key, match["prefix"]), match["n"] or "")
-    groups.setdefault(group, Layer()).affine.append(key)
+    groups.setdefault(group, LayerVariables()).affine.append(key)
     return True
 
 
 def _statistic(
-    key: str, shapes: Mapping[str, tuple[int, ...]], groups: Mapping[_Key, Layer]
+    key: str, shapes: Mapping[str, tuple[int, ...]], groups: Mapping[_Key, LayerVariables]
 ) -> tuple[_Key, Statistic] | None:
     """The group and meaning of one variable, if it is a moving statistic."""
-    name, leaf = _plain_name(key), _leaf(key)
+    name, leaf = plain_name(key), _leaf(key)
     averaged = key[: len(name)].rpartition("/")[0]
     if leaf in ("renorm_mean", "renorm_stddev"):
         role: Role = "renorm_mean" if leaf == "renorm_mean" else "renorm_stddev"
@@ -226,7 +237,7 @@ def _hand_written(
     if not usual and not shapes[key]:
         return None  # a scalar, such as a metric
     group = (_split(key, parts.get("prefix")), parts.get("n") or "")
-    name = _plain_name(key)
+    name = plain_name(key)
     scope = name[: len(name) - len(_leaf(key))]
     doubled = f"{scope}{name}/local_step"  # slim: BatchNorm/BatchNorm/moving_mean/local_step
     counters = (f"{name}/local_step", doubled, f"{scope}num_batches_tracked")
@@ -241,7 +252,7 @@ def _role(match: re.Match[str]) -> Role:
     return "variance" if what in _VARIANCES or what.lower() in _VARIANCES else "mean"
 
 
-def _variable_scope(scope: str, groups: Mapping[_Key, Layer]) -> str:
+def _variable_scope(scope: str, groups: Mapping[_Key, LayerVariables]) -> str:
     """The layer's scope, of an average that was created inside its own name scope.
 
     TensorFlow 1 prefixes an average of conv1/bn/moments/Squeeze with the variable scope it is
@@ -259,18 +270,18 @@ def _variable_scope(scope: str, groups: Mapping[_Key, Layer]) -> str:
     return scope
 
 
-def _add(groups: dict[_Key, Layer], group: _Key, statistic: Statistic) -> None:
-    layer = groups.setdefault(group, Layer())
+def _add(groups: dict[_Key, LayerVariables], group: _Key, statistic: Statistic) -> None:
+    layer = groups.setdefault(group, LayerVariables())
     if re.search(r"accu(?:mulated)?_", _leaf(statistic.variable)):
         outer = (group[0].removesuffix("/accu"), group[1])
-        groups.setdefault(outer, Layer()).accumulates = True
+        groups.setdefault(outer, LayerVariables()).accumulates = True
     elif layer.find(statistic.role) is None:
         layer.statistics.append(statistic)
     else:  # a second pair in one scope is a layer of its own
         _add(groups, (_operation(statistic.variable), f"{group[1]}*"), statistic)
 
 
-def _join_lone_pairs(groups: dict[_Key, Layer]) -> None:
+def _join_lone_pairs(groups: dict[_Key, LayerVariables]) -> None:
     """Joins bn/gamma with bn/moments_1/...: one layer whose moments were not the scope's first."""
     for scope in {scope for scope, _ in groups}:
         here = {number: layer for (at, number), layer in groups.items() if at == scope}
@@ -281,22 +292,22 @@ def _join_lone_pairs(groups: dict[_Key, Layer]) -> None:
             del groups[(scope, lone[0])]
 
 
-def _layer_name(group: _Key, layer: Layer, groups: Mapping[_Key, Layer]) -> str:
+def _layer_name(group: _Key, layer: LayerVariables, groups: Mapping[_Key, LayerVariables]) -> str:
     """The scope; where several layers share one, or there is none, a variable's name as well."""
     scope, number = group
     if scope and not (number and any(at == scope and n != number for at, n in groups)):
         return scope
     if layer.statistics:
         return _operation(layer.statistics[0].variable)
-    return _plain_name(layer.affine[0]) if layer.affine else scope
+    return plain_name(layer.affine[0]) if layer.affine else scope
 
 
 def _operation(variable: str) -> str:
     """The op an average was made of: "bn/moments_1" of "bn/moments_1/Squeeze/EMA"."""
-    return re.sub(r"(?:/(?:Squeeze|mean|variance)(?:_1)?)?/[^/]+$", "", _plain_name(variable))
+    return re.sub(r"(?:/(?:Squeeze|mean|variance)(?:_1)?)?/[^/]+$", "", plain_name(variable))
 
 
-def _is_layer(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _is_layer(layer: LayerVariables, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Drops statistics of an unusual spelling that have neither a partner nor gamma or beta."""
     if any(0 in shapes[found.variable] for found in layer.statistics):
         return False

@@ -1,26 +1,30 @@
-"""Batch moments: reductions over the batch axis, and what a statistic is made of."""
+"""Finds what a tensor is made of: batch moments, variables, data.
+
+A batch moment is a reduction over the batch axis: a mean, a mean of squares, a variance.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from . import constants
-from .axes import Axes
-from .flatten import FlatGraph, Node, Tensor
-from .folding import Folding, fused_is_training, is_fused
-from .passing import ELEMENTWISE, PASSED, passed_inputs
-from .taint import tainted_nodes
-from .variables import Variables
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.axes import Axes
+from alexnet_tf1.batchnorm.graph.data_dependence import tainted_nodes
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.fold import Folding, evaluation_order
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
+from alexnet_tf1.batchnorm.graph.ops import ELEMENTWISE, PASSED, fused_is_training, is_fused
+from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _REDUCTIONS = frozenset({"Mean", "Sum"})
 _STEPS = 400
-_BASES = 60
+_BASES = 400
 
 
 @dataclass
 class Sources:
-    """What a statistic is made of.
+    """The things that a statistic is made of.
 
     Attributes:
       moments: batch moments: reductions over the batch axis, outputs of fused nodes.
@@ -29,7 +33,7 @@ class Sources:
     """
 
     moments: set[Tensor] = field(default_factory=set)
-    variables: set[int] = field(default_factory=set)
+    variables: set[VariableId] = field(default_factory=set)
     data: bool = False
 
 
@@ -52,24 +56,38 @@ class Moment:
     bases: frozenset[Tensor]
 
 
-class Moments:
-    """Answers what tensors are made of, on a graph nothing is folded in."""
+class Provenance:
+    """Answers what tensors are made of, on a graph nothing is folded in.
 
-    def __init__(self, plain: Folding, variables: Variables, order: list[int]) -> None:
-        self.plain = plain
-        self.flat: FlatGraph = plain.flat
-        self.nodes = plain.nodes
-        self.variables = variables
-        self.tainted = tainted_nodes(self.flat, variables, order)
-        self.axes = Axes(plain, self.tainted)
+    Attributes:
+      plain: the graph, unfolded.
+      flat, nodes: the same as one table.
+      variables: its variables.
+      tainted: for each node, whether it depends on data.
+      axes: what is known of ranks and of the batch axis.
+    """
+
+    def __init__(self, flat: FlatGraph) -> None:
+        self.flat = flat
+        self.nodes = flat.nodes
+        self.plain = Folding(flat, fold=False)
+        self.variables = Variables(flat)
+        self._order = evaluation_order(flat)
+        self.tainted = tainted_nodes(flat, self.variables, self._order)
+        self.axes = Axes(self.plain, self.tainted)
         self._moments: dict[Tensor, Moment] = {}
-        self._reduces: dict[int, bool] = {}
+        self._reduces: dict[NodeId, bool] = {}
         self._sources: dict[Tensor, Sources] = {}
+        self._has_data: dict[Tensor, bool] = {}
+
+    def folded(self, assumed: Mapping[Tensor, constants.Scalar]) -> Folding:
+        """The graph with some tensors held at known values."""
+        return Folding(self.flat, assumed, order=self._order)
 
     # ---- sources ---------------------------------------------------------------------
 
     def sources(self, tensor: Tensor, folding: Folding | None = None) -> Sources:
-        """What the tensor is made of, back to moments, variables and data.
+        """Finds what the tensor is made of, back to batch moments, variables and data.
 
         Args:
           tensor: where to start.
@@ -82,22 +100,17 @@ class Moments:
             return self._sources[tensor]
         found = Sources()
         chosen = folding or self.plain
-        seen, stack = {tensor}, [tensor]
-        while stack and len(seen) < _STEPS:
-            current = stack.pop()
-            if chosen.is_dead(current):
-                continue
-            for source in self._step(current, chosen, found):
-                if source not in seen:
-                    seen.add(source)
-                    stack.append(source)
+        for _ in self.flat.walks.reach([tensor], lambda t: self._step(t, chosen, found), _STEPS):
+            pass
         if folding is None:
             self._sources[tensor] = found
         return found
 
     def _step(self, tensor: Tensor, folding: Folding, found: Sources) -> list[Tensor]:
         """Notes the tensor if it is a source; otherwise says where to go on."""
-        node = self.nodes[tensor[0]]
+        node = self.nodes[tensor.node]
+        if folding.is_dead(tensor):
+            return []
         if node.id in self.variables.reading:
             found.variables.add(self.variables.reading[node.id])
             return []
@@ -108,37 +121,43 @@ class Moments:
             found.variables.add(write.variable)
             return [] if write.value is None else [write.value]
         if is_fused(node.op):
-            if tensor[1] in (1, 2) and fused_is_training(node):
+            if tensor.output in (1, 2) and fused_is_training(node):
                 found.moments.add(tensor)
                 return []
-            if tensor[1] in (1, 2):
-                return node.inputs[2 + tensor[1] : 3 + tensor[1]]
+            if tensor.output in (1, 2):
+                return node.inputs[2 + tensor.output : 3 + tensor.output]
         elif node.op in _REDUCTIONS and node.inputs:
             if self.reduces_batch(node):
                 found.moments.add(tensor)
                 return []
             return node.inputs[:1]
         elif node.op in PASSED:
-            return passed_inputs(node, folding, tensor)
+            return folding.passed_inputs(tensor)
         if self.tainted[node.id]:
             found.data = True
         return []
 
     def has_data(self, tensor: Tensor) -> bool:
-        """Whether the tensor holds per-example data."""
-        return self.sources(tensor).data
+        """Tells whether the tensor holds per-example data."""
+        if tensor not in self._has_data:
+            found = Sources()
+            walk = self.flat.walks.reach(
+                [tensor], lambda t: self._step(t, self.plain, found), _STEPS
+            )
+            self._has_data[tensor] = any(found.data for _ in walk) or found.data
+        return self._has_data[tensor]
 
     # ---- reductions ------------------------------------------------------------------
 
     def reduces_batch(self, node: Node) -> bool:
-        """Whether a Mean or Sum runs over the batch axis and leaves a channel axis."""
+        """Tells whether a Mean or Sum runs over the batch axis and leaves a channel axis."""
         if node.id not in self._reduces:
             self._reduces[node.id] = False  # a reduction inside its own input: no
             self._reduces[node.id] = self._find_reduces_batch(node)
         return self._reduces[node.id]
 
     def _find_reduces_batch(self, node: Node) -> bool:
-        if len(node.inputs) < 2 or not self.tainted[node.inputs[0][0]]:
+        if len(node.inputs) < 2 or not self.tainted[node.inputs[0].node]:
             return False
         axes = self.axes.integers(node.inputs[1])
         if axes is None:
@@ -154,31 +173,27 @@ class Moments:
         return self._data_below(node.inputs[0])
 
     def _data_below(self, tensor: Tensor) -> bool:
-        """Whether data is met before another reduction over axis 0."""
-        seen, queue = {tensor}, deque([tensor])
-        while queue and len(seen) < _STEPS:
-            current = queue.popleft()
-            node = self.nodes[current[0]]
-            if node.id in self.variables.reading:
-                continue
+        """Tells whether data is met before another reduction over axis 0."""
+
+        def step(current: Tensor) -> list[Tensor]:
+            node = self.nodes[current.node]
+            if node.id in self.variables.reading or self._is_moment_of_fused(current):
+                return []
             if node.op in _REDUCTIONS:
                 axes = self.axes.integers(node.inputs[1]) if len(node.inputs) > 1 else None
-                if axes is None or 0 in axes:
-                    continue
-                nexts = node.inputs[:1]
-            elif is_fused(node.op) and current[1] in (1, 2):
-                continue
-            elif node.op in PASSED:
-                nexts = passed_inputs(node, self.plain, current)
-            elif self.tainted[node.id]:
-                return True
-            else:
-                continue
-            for source in nexts:
-                if source not in seen:
-                    seen.add(source)
-                    queue.append(source)
-        return False
+                return [] if axes is None or 0 in axes else node.inputs[:1]
+            return self.plain.passed_inputs(current) if node.op in PASSED else []
+
+        return any(self._is_data(t) for t in self.flat.walks.reach([tensor], step, _STEPS))
+
+    def _is_data(self, tensor: Tensor) -> bool:
+        """Tells whether the tensor is per-example data that no operation known here has changed."""
+        node = self.nodes[tensor.node]
+        known = node.op in _REDUCTIONS or node.op in PASSED or self._is_moment_of_fused(tensor)
+        return bool(self.tainted[node.id]) and not known and node.id not in self.variables.reading
+
+    def _is_moment_of_fused(self, tensor: Tensor) -> bool:
+        return is_fused(self.nodes[tensor.node].op) and tensor.output in (1, 2)
 
     # ---- what a reduction reduces ------------------------------------------------------
 
@@ -191,10 +206,10 @@ class Moments:
         return self._moments[tensor]
 
     def _find_moment(self, tensor: Tensor) -> Moment:
-        node = self.nodes[tensor[0]]
+        node = self.nodes[tensor.node]
         if is_fused(node.op):
             base = self.peel(node.inputs[0])
-            return Moment(tensor, tensor[1] == 2, True, base, frozenset({base}))
+            return Moment(tensor, tensor.output == 2, True, base, frozenset({base}))
         top = self.peel(node.inputs[0], reductions=True)
         squared, deviation = self._square_of(top)
         base, centred = self.peel(top), False
@@ -204,8 +219,8 @@ class Moments:
         return Moment(tensor, squared, centred, base, self.bases(node.inputs[0]))
 
     def _square_of(self, tensor: Tensor, depth: int = 0) -> tuple[bool, list[Tensor]]:
-        """Whether it is a square; and if so x, then whatever was subtracted from x."""
-        node = self.nodes[tensor[0]]
+        """Tells whether it is a square; and if so x, then whatever was subtracted from x."""
+        node = self.nodes[tensor.node]
         if depth > 2 or not node.inputs:
             return False, []
         inside: Tensor | None = None
@@ -229,7 +244,7 @@ class Moments:
         if inside is None:
             return False, []
         inside = self.peel(inside)
-        deviation_node = self.nodes[inside[0]]
+        deviation_node = self.nodes[inside.node]
         if deviation_node.op == "Sub" and len(deviation_node.inputs) == 2:
             first, second = deviation_node.inputs
             if not self.has_data(first):
@@ -238,8 +253,8 @@ class Moments:
         return True, [inside]
 
     def _same(self, left: Tensor, right: Tensor) -> bool:
-        """Whether two nodes are one expression written twice."""
-        one, two = self.nodes[left[0]], self.nodes[right[0]]
+        """Tells whether two nodes are one expression written twice."""
+        one, two = self.nodes[left.node], self.nodes[right.node]
         if one.op != two.op or one.op not in ELEMENTWISE or len(one.inputs) != len(two.inputs):
             return False
         return all(
@@ -252,7 +267,7 @@ class Moments:
 
     def plain_constant(self, tensor: Tensor) -> constants.Scalar | None:
         """The value of a constant node, or None."""
-        node = self.nodes[self.plain.resolve(tensor)[0]]
+        node = self.nodes[self.plain.resolve(tensor).node]
         value = node.attr("value") if node.op == "Const" else None
         return None if value is None else constants.scalar(value.tensor)
 
@@ -268,7 +283,7 @@ class Moments:
         """
         for _ in range(200):
             tensor = self.plain.resolve(tensor)
-            node = self.nodes[tensor[0]]
+            node = self.nodes[tensor.node]
             under = node.op in ("Cast", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Real")
             under = under or node.op in ("Switch", "RefSwitch", "Conj", "Snapshot")
             if reductions and node.op in _REDUCTIONS and not self.reduces_batch(node):
@@ -276,28 +291,27 @@ class Moments:
             if not under or not node.inputs:
                 return tensor
             tensor = node.inputs[0]
+        self.flat.walks.cut += 1
         return tensor
 
     def bases(self, tensor: Tensor) -> frozenset[Tensor]:
-        """The per-example tensors it is computed from, element by element, nearest first."""
-        found: list[Tensor] = []
-        seen, queue = {tensor}, deque([tensor])
-        while queue and len(found) < _BASES and len(seen) < _STEPS:
-            current = queue.popleft()
-            node = self.nodes[current[0]]
-            if not self.tainted[node.id] or node.id in self.variables.reading:
-                continue
+        """The nearest per-example tensors it is computed from, element by element."""
+
+        def step(current: Tensor) -> list[Tensor]:
+            node = self.nodes[current.node]
             if node.op in _REDUCTIONS:
-                if not node.inputs or self.reduces_batch(node):
-                    continue
-                nexts = node.inputs[:1]
+                inputs = node.inputs[:1]
             elif node.op in PASSED:
-                nexts = passed_inputs(node, self.plain, current)
+                inputs = self.plain.passed_inputs(current)
             else:
-                nexts = []
-            found.append(self.peel(current))
-            for source in nexts:
-                if source not in seen:
-                    seen.add(source)
-                    queue.append(source)
-        return frozenset(found)
+                return []
+            return [t for t in inputs if self._may_be_base(t)]
+
+        found = self.flat.walks.reach([tensor] if self._may_be_base(tensor) else [], step, _BASES)
+        return frozenset(self.peel(t) for t in found)
+
+    def _may_be_base(self, tensor: Tensor) -> bool:
+        node = self.nodes[tensor.node]
+        if not self.tainted[node.id] or node.id in self.variables.reading:
+            return False
+        return node.op not in _REDUCTIONS or bool(node.inputs and not self.reduces_batch(node))

@@ -1,13 +1,13 @@
-"""Constant integers, ranks and the batch axis, as far as the graph alone tells them."""
+"""Finds constant integers, ranks and the batch axis, as far as the graph alone tells them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import constants
-from .flatten import Node, Tensor
-from .folding import Folding, is_fused
-from .passing import PASSED, passed_inputs
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.node import Node, Tensor
+from alexnet_tf1.batchnorm.graph.ops import PASSED, is_fused
 
 _ITEM_OF_LIST = frozenset({"TensorListGetItem", "TensorArrayReadV3", "TensorArrayReadV2"})
 _IMAGES = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg"})
@@ -25,13 +25,14 @@ class Axes:
     def __init__(self, plain: Folding, tainted: bytearray) -> None:
         self.plain = plain
         self.nodes = plain.nodes
+        self.walks = plain.flat.walks
         self.tainted = tainted
 
     def integers(self, tensor: Tensor, depth: int = 0) -> list[int] | None:
         """A short constant vector of integers, or None; `depth` bounds the search."""
         if depth > _NESTED:
             return None
-        node = self.nodes[self.plain.resolve(tensor)[0]]
+        node = self.nodes[self.plain.resolve(tensor).node]
         if node.op == "Const":
             value = node.attr("value")
             return None if value is None else constants.vector(value.tensor)
@@ -46,12 +47,12 @@ class Axes:
     def rank(self, tensor: Tensor) -> int | None:
         """The tensor's rank, from recorded shapes or from what made it; None if unknown."""
         for _ in range(_STEPS):
-            node = self.nodes[tensor[0]]
+            node = self.nodes[tensor.node]
             recorded = None if node.op in ("_Ret", "_Loop") else node.attr("_output_shapes")
             if node.op != "_Arg" and recorded is not None:
                 shapes = recorded.list.shape
-                if tensor[1] < len(shapes) and not shapes[tensor[1]].unknown_rank:
-                    return len(shapes[tensor[1]].dim)
+                if tensor.output < len(shapes) and not shapes[tensor.output].unknown_rank:
+                    return len(shapes[tensor.output].dim)
             if node.op in ("Conv2D", "MaxPool", "AvgPool", "DepthwiseConv2dNative") or is_fused(
                 node.op
             ):
@@ -66,23 +67,24 @@ class Axes:
             if node.op not in PASSED or not node.inputs or node.op in ("Pack", "StridedSlice"):
                 return None
             # Of two operands of an elementwise operation, the larger one has the rank.
-            big = [t for t in node.inputs if self.tainted[t[0]]] or node.inputs
+            big = [t for t in node.inputs if self.tainted[t.node]] or node.inputs
             tensor = big[0]
+        self.walks.cut += 1
         return None
 
     def _reshape_rank(self, node: Node) -> int | None:
-        shape = self.nodes[self.plain.resolve(node.inputs[1])[0]]
+        shape = self.nodes[self.plain.resolve(node.inputs[1]).node]
         if shape.op == "Pack":
             return len(shape.inputs)
         found = self.integers(node.inputs[1])
         return None if found is None else len(found)
 
     def batch_axis(self, tensor: Tensor, rank: int | None, axes: Iterable[int]) -> int | None:
-        """Which axis counts the examples; None where none does."""
+        """Finds the axis that counts the examples; None where none does."""
         moves: list[list[int]] = []
         axis: int | None = 0
         for _ in range(_STEPS):
-            node = self.nodes[tensor[0]]
+            node = self.nodes[tensor.node]
             if node.op == "Transpose" and len(node.inputs) == 2:
                 permutation = self.integers(node.inputs[1])
                 if permutation is None:
@@ -99,10 +101,12 @@ class Axes:
                 break
             elif node.op not in PASSED or not node.inputs:
                 break
-            big = [t for t in passed_inputs(node, self.plain, tensor) if self.tainted[t[0]]]
+            big = [t for t in self.plain.passed_inputs(tensor) if self.tainted[t.node]]
             if not big:
                 break
             tensor = big[0]
+        else:
+            self.walks.cut += 1
         for permutation in reversed(moves):
             axis = permutation.index(axis) if axis in permutation else None
         return axis
@@ -110,7 +114,7 @@ class Axes:
     def _leads_with_one(self, node: Node) -> bool:
         if node.op == "ExpandDims":
             return self.integers(node.inputs[1]) == [0]
-        shape = self.nodes[self.plain.resolve(node.inputs[1])[0]]
+        shape = self.nodes[self.plain.resolve(node.inputs[1]).node]
         if shape.op in ("Pack", "ConcatV2") and shape.inputs:
             found = self.integers(shape.inputs[0])
         else:

@@ -15,7 +15,8 @@ from typing import Any
 
 from tensorflow.python.framework import op_def_registry
 
-Tensor = tuple[int, int]  # (node id, output index)
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor
+from alexnet_tf1.batchnorm.graph.walk import Walks
 
 # A graph from a stranger may call functions within functions without end.
 MAX_NODES = 400_000
@@ -35,43 +36,12 @@ _WHILE = {"While", "StatelessWhile"}
 _CASE = {"Case", "StatelessCase"}
 
 
-class Node:
-    """One node of the flat table.
-
-    Attributes:
-      id: its position in the table.
-      name: its path, e.g. "cond/then/batchnorm/Rsqrt" for a node inside a branch.
-      op: the operation, or one of the pseudo-operations of this module.
-      definition: its NodeDef (for a pseudo-node, that of the call it belongs to).
-      inputs: data inputs.
-      controls: ids of the nodes that run before it.
-      place: where it stands in the graph: its own id, or that of the outermost call.
-      want: for `_Frame`, the value of its input 0 that makes its body run, or None.
-    """
-
-    __slots__ = ("controls", "definition", "id", "inputs", "name", "op", "place", "want")
-
-    def __init__(self, node_id: int, name: str, op: str, definition: Any) -> None:
-        self.id = node_id
-        self.place = node_id
-        self.name = name
-        self.op = op
-        self.definition = definition
-        self.inputs: list[Tensor] = []
-        self.controls: list[int] = []
-        self.want: bool | int | None = None
-
-    def attr(self, key: str) -> Any:
-        """The attribute's AttrValue, or None (indexing a proto map would add the key)."""
-        return self.definition.attr.get(key)
-
-
 class _Call:
     """A call while it waits to be expanded."""
 
     __slots__ = ("callees", "node", "path", "rets", "stack")
 
-    def __init__(self, node: Node, rets: list[int], path: str) -> None:
+    def __init__(self, node: Node, rets: list[NodeId], path: str) -> None:
         self.node = node  # the `_Call` node; its inputs are the caller's
         self.rets = rets
         self.path = path
@@ -86,22 +56,25 @@ class FlatGraph:
       nodes: the table.
       top: what a name at the graph's top level stands for: a node id, or the ids of
         a call's outputs and of the call itself.
+      consumers: for each node, the nodes that take one of its outputs, and as which input.
       truncated: names of calls left unexpanded because of recursion or size.
+      walks: walks through this graph, and counts those that were cut.
     """
 
     def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
         self.nodes: list[Node] = []
         self.truncated: list[str] = []
+        self.walks = Walks()
         self._promised = 0  # nodes of the calls in the queue
         self._library = {f.signature.name: f for f in graph_def.library.function}
         self._op_defs = op_defs or {}
         self._outputs: dict[str, list[tuple[str, str, str]]] = {}
         self._queue: deque[_Call] = deque()
-        self.top: dict[str, int | _Call] = self._scope("", graph_def.node, {}, None, ())
+        self.top: dict[str, NodeId | _Call] = self._scope("", graph_def.node, {}, None, ())
         while self._queue:
             self._expand(self._queue.popleft())
         self._cut_invariant_loops()
-        self.consumers: list[list[Tensor]] = self._consumers()
+        self.consumers = self._consumers()
 
     # ---- names -------------------------------------------------------------------
 
@@ -110,7 +83,7 @@ class FlatGraph:
         entry = self.top.get(name)
         return None if entry is None else _output(entry, output)
 
-    def run_nodes(self, name: str) -> list[int]:
+    def run_nodes(self, name: str) -> list[NodeId]:
         """Ids of the nodes that running this top-level operation runs."""
         entry = self.top[name]
         if isinstance(entry, int):
@@ -120,7 +93,7 @@ class FlatGraph:
     # ---- building ----------------------------------------------------------------
 
     def _add(self, name: str, op: str, definition: Any) -> Node:
-        node = Node(len(self.nodes), name, op, definition)
+        node = Node(NodeId(len(self.nodes)), name, op, definition)
         self.nodes.append(node)
         return node
 
@@ -128,10 +101,10 @@ class FlatGraph:
         self,
         path: str,
         definitions: Iterable[Any],
-        names: dict[str, int | _Call],
-        frame: int | None,
+        names: dict[str, NodeId | _Call],
+        frame: NodeId | None,
         stack: tuple[str, ...],
-    ) -> dict[str, int | _Call]:
+    ) -> dict[str, NodeId | _Call]:
         """Adds one graph's or one body's nodes and resolves their inputs."""
         fresh: list[tuple[Node, Any]] = []
         for definition in definitions:
@@ -205,7 +178,7 @@ class FlatGraph:
         call.stack = stack
         return call
 
-    def _resolve(self, node: Node, definition: Any, names: dict[str, int | _Call]) -> None:
+    def _resolve(self, node: Node, definition: Any, names: dict[str, NodeId | _Call]) -> None:
         """Turns the NodeDef's input strings into flat tensors; unknown names are dropped."""
         for text in definition.input:
             if text.startswith("^"):
@@ -217,7 +190,7 @@ class FlatGraph:
             if tensor is not None:
                 node.inputs.append(tensor)
 
-    def _tensor(self, text: str, names: dict[str, int | _Call]) -> Tensor | None:
+    def _tensor(self, text: str, names: dict[str, NodeId | _Call]) -> Tensor | None:
         """Resolves "node", "node:0" or, in a function's body, "node:output_name:0"."""
         parts = text.split(":")
         entry = names.get(parts[0])
@@ -229,7 +202,7 @@ class FlatGraph:
             return _output(entry, self._output_index(entry, parts[1], int(parts[2])))
         return _output(entry, int(parts[1]) if len(parts) == 2 else 0)
 
-    def _output_index(self, entry: int | _Call, name: str, offset: int) -> int:
+    def _output_index(self, entry: NodeId | _Call, name: str, offset: int) -> int:
         """Flat index of an output that a function's body names by its OpDef."""
         if isinstance(entry, _Call):
             op, definition = entry.callees[-1][1], entry.node.definition
@@ -285,7 +258,7 @@ class FlatGraph:
                 if tensor is not None:
                     self.nodes[ret].inputs.append(tensor)
 
-    def _frame(self, call: _Call, path: str, want: bool | int | None, before: list[int]) -> Node:
+    def _frame(self, call: _Call, path: str, want: bool | int | None, before: list[NodeId]) -> Node:
         frame = self._add(path.rstrip("/"), "_Frame", call.node.definition)
         frame.want = want
         frame.inputs = list(call.node.inputs)
@@ -299,8 +272,8 @@ class FlatGraph:
             loop = self._add(call.path, "_Loop", call.node.definition)
             loop.inputs = [tensor]
             loops.append(loop)
-            self.nodes[ret].inputs.append((loop.id, 0))
-        variables = [(loop.id, 0) for loop in loops]
+            self.nodes[ret].inputs.append(Tensor(loop.id, 0))
+        variables = [Tensor(loop.id, 0) for loop in loops]
         frame = self._frame(call, call.path + "/", None, list(call.node.controls))
         for label, function, _ in call.callees:
             returned = self._body(call, function, f"{call.path}/{label}/", frame, variables)
@@ -314,7 +287,7 @@ class FlatGraph:
     ) -> list[Tensor | None]:
         """Adds a function's body; returns what each of its outputs stands for."""
         fdef = self._library[function]
-        names: dict[str, int | _Call] = {}
+        names: dict[str, NodeId | _Call] = {}
         for k, arg in enumerate(fdef.signature.input_arg):
             node = self._add(path + arg.name, "_Arg", call.node.definition)
             node.controls.append(frame.id)
@@ -353,24 +326,22 @@ class FlatGraph:
                     del node.inputs[k]
                     break
 
-    def _passes_on(self, tensor: Tensor, target: int) -> bool:
-        seen = 0
-        while seen < 64:
-            node = self.nodes[tensor[0]]
+    def _passes_on(self, tensor: Tensor, target: NodeId) -> bool:
+        for steps in range(64):
+            node = self.nodes[tensor.node]
             if node.id == target:
-                return seen > 0
+                return steps > 0
             one = len(node.inputs) == 1 and node.op in ("_Arg", "_Ret", "_Loop")
             if not one and node.op not in ("Identity", "NextIteration", "Switch", "RefSwitch"):
                 return False
             if not node.inputs:
                 return False
             tensor = node.inputs[0]
-            seen += 1
         return False
 
-    def _consumers(self) -> list[list[Tensor]]:
+    def _consumers(self) -> list[list[tuple[NodeId, int]]]:
         """For each node, (consumer id, which of the consumer's inputs)."""
-        consumers: list[list[Tensor]] = [[] for _ in self.nodes]
+        consumers: list[list[tuple[NodeId, int]]] = [[] for _ in self.nodes]
         for node in self.nodes:
             if node.op == "_Call":
                 continue
@@ -380,14 +351,14 @@ class FlatGraph:
         return consumers
 
 
-def _output(entry: int | _Call, output: int) -> Tensor | None:
+def _output(entry: NodeId | _Call, output: int) -> Tensor | None:
     if isinstance(entry, int):
-        return (entry, output)
-    return (entry.rets[output], 0) if 0 <= output < len(entry.rets) else None
+        return Tensor(entry, output)
+    return Tensor(entry.rets[output], 0) if 0 <= output < len(entry.rets) else None
 
 
 def _size(function: Any) -> int:
-    """How many nodes a call of the function adds at most: parameters, outputs, loops, body."""
+    """Counts the nodes a call of the function adds at most: parameters, outputs, loops, body."""
     arguments = len(function.signature.input_arg) + 2 * len(function.signature.output_arg)
     return arguments + len(function.node_def) + 2
 

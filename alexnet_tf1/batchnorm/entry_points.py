@@ -1,24 +1,24 @@
-"""Where an audit starts: the training ops, the logits and the training switch."""
+"""Finds where an audit starts: the training ops, the logits and the training switch."""
 
 from __future__ import annotations
 
 import difflib
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from alexnet_tf1.batchnorm.graph.flatten import OUTPUT, FlatGraph
+from alexnet_tf1.batchnorm.graph.load import TRAIN_OP, TRAINABLE, GraphSource
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
+from alexnet_tf1.batchnorm.graph.ops import IDENTITIES, SELECTS, SWITCHES, is_apply
+from alexnet_tf1.batchnorm.graph.variables import Variables
+from alexnet_tf1.batchnorm.layers.provenance import Provenance
+from alexnet_tf1.batchnorm.layers.sites import weights_of
 from alexnet_tf1.errors import UserError
-
-from .flatten import OUTPUT, FlatGraph, Tensor
-from .folding import IDENTITIES
-from .graph_source import TRAIN_OP, GraphSource
-from .moments import Moments
-from .sites import weights_of
-from .variables import Variables, is_apply
 
 _LOSSES = frozenset({"SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"})
 _PREDICTIONS = {"ArgMax": 0, "Softmax": 0, "LogSoftmax": 0, "InTopK": 0, "InTopKV2": 0, "TopKV2": 0}
 _SHOWN = 6
+_DECISIONS = 100
 
 
 def names_of(items: Any) -> list[str]:
@@ -74,7 +74,7 @@ def tensor_named(flat: FlatGraph, name: str, option: str) -> Tensor:
     raise UserError(f"{option} {name!r} is not in the graph{hint}")
 
 
-def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[int]:
+def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[NodeId]:
     """Ids of all nodes that running the named operations or tensors runs.
 
     Args:
@@ -88,7 +88,7 @@ def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[int]:
     Raises:
       UserError: if a name is not in the graph.
     """
-    found: list[int] = []
+    found: list[NodeId] = []
     for name in names:
         tensor_named(flat, name.partition(":")[0] if name.endswith(":0") else name, option)
         found.extend(flat.run_nodes(name.partition(":")[0]))
@@ -98,45 +98,38 @@ def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[int]:
 # ---- training ops ------------------------------------------------------------------------
 
 
-def find_train_ops(
-    source: GraphSource, flat: FlatGraph, moments: Moments, variables: Variables
-) -> list[str]:
+def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
     """Names of what a training loop would run: where all applied gradients lead to.
 
     Args:
       source: the graph, for its collections.
-      flat: the same as one table.
-      moments: the same, for what depends on data.
-      variables: its variables.
+      provenance: the same, for its writes and for what depends on data.
 
     Returns:
       Top-level names; empty if the graph does not train.
     """
+    flat = provenance.flat
     seeds = {flat.run_nodes(n)[0] for n in source.collections.get(TRAIN_OP, ()) if n in flat.top}
-    seeds |= {node.id for node in flat.nodes if is_apply(node.op) and node.id in variables.write_of}
-    if not seeds:
-        seeds = _hand_written_steps(source, moments, variables)
-    return _ends(flat, seeds)
+    writes = provenance.variables.write_of
+    seeds |= {node.id for node in flat.nodes if is_apply(node.op) and node.id in writes}
+    return _ends(flat, seeds or _hand_written_steps(source, provenance))
 
 
-def _hand_written_steps(source: GraphSource, moments: Moments, variables: Variables) -> set[int]:
+def _hand_written_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
     """Plain writes of computed values to trainable variables."""
-    trainable = trainable_ids(source, variables)
+    variables = provenance.variables
     found = set()
-    for variable in trainable:
+    for variable in trainable_ids(source, variables):
         for write in variables.writes.get(variable, ()):
-            if write.value is None or not moments.tainted[write.value[0]]:
-                continue
             # An initialiser, and what is set from outside, does not ask for any variable.
-            cone = moments.plain.data_cone([write.value])
-            if any(t[0] in variables.reading for t in cone):
+            if write.value is not None and is_computed(write.value, provenance):
                 found.add(write.node)
     return found
 
 
-def trainable_ids(source: GraphSource, variables: Variables) -> set[int]:
+def trainable_ids(source: GraphSource, variables: Variables) -> set[VariableId]:
     """Variables that are trained: by the collection, or because an optimiser steps them."""
-    named = set(source.collections.get("trainable_variables", ()))
+    named = set(source.collections.get(TRAINABLE, ()))
     found = {v for v, name in variables.names.items() if name in named}
     for variable, writes in variables.writes.items():
         if any(write.kind == "apply" for write in writes):
@@ -144,44 +137,35 @@ def trainable_ids(source: GraphSource, variables: Variables) -> set[int]:
     return found
 
 
-def _ends(flat: FlatGraph, seeds: set[int]) -> list[str]:
+def _ends(flat: FlatGraph, seeds: set[NodeId]) -> list[str]:
     """The last operations that the seeds lead to, at the graph's top level."""
-    followers: dict[int, list[int]] = {}
+    waiting: dict[NodeId, list[NodeId]] = {}
     for node in flat.nodes:
         for control in node.controls:
-            followers.setdefault(control, []).append(node.id)
-    top_name = {}
-    for name in flat.top:
-        for node_id in flat.run_nodes(name):
-            top_name[node_id] = name
-    seen, queue = set(seeds), deque(seeds)
-    ends: dict[str, None] = {}
-    while queue:
-        current = queue.popleft()
-        nexts = followers.get(current, []) + [c for c, _ in flat.consumers[current]]
-        is_end = not nexts and flat.nodes[current].op not in ("ReadVariableOp", "_Ret")
-        if is_end and current in top_name:
-            ends[top_name[current]] = None
-        for follower in nexts:
-            if follower not in seen:
-                seen.add(follower)
-                queue.append(follower)
-    if not ends:  # a step or a loop inside a function: nothing waits for it
-        ends = {top_name[s]: None for s in seen if s in top_name}
-    order = list(flat.top)
-    return sorted(ends, key=order.index) if len(ends) < 50 else list(ends)
+            waiting.setdefault(control, []).append(node.id)
+    top_name = {node_id: name for name in flat.top for node_id in flat.run_nodes(name)}
+
+    def step(node_id: NodeId) -> list[NodeId]:
+        return waiting.get(node_id, []) + [consumer for consumer, _ in flat.consumers[node_id]]
+
+    reached = [n for n in flat.walks.reach(seeds, step) if n in top_name]
+    last = [
+        n for n in reached if not step(n) and flat.nodes[n].op not in ("ReadVariableOp", "_Ret")
+    ]
+    # Of a step or a loop inside a function nothing waits for: take all of it.
+    ends = {top_name[n] for n in last or reached}
+    return [name for name in flat.top if name in ends]
 
 
 # ---- logits ------------------------------------------------------------------------------
 
 
-def find_logits(source: GraphSource, flat: FlatGraph, moments: Moments) -> list[str]:
+def find_logits(source: GraphSource, provenance: Provenance) -> list[str]:
     """Names of the logits: a signature's outputs, or what losses and predictions read.
 
     Args:
       source: the graph, for its signatures.
-      flat: the same as one table.
-      moments: the same, for what tensors are made of.
+      provenance: the same, for what tensors are made of.
 
     Returns:
       Names as "node:0".
@@ -189,19 +173,20 @@ def find_logits(source: GraphSource, flat: FlatGraph, moments: Moments) -> list[
     Raises:
       UserError: if nothing or more than one thing looks like logits.
     """
+    flat = provenance.flat
     if source.outputs:
         return [name for name in source.outputs if name.partition(":")[0] in flat.top]
     found: dict[Tensor, None] = {}
     for node in flat.nodes:
         at = 0 if node.op in _LOSSES else _PREDICTIONS.get(node.op)
         if at is not None and len(node.inputs) > at:
-            found[_under_softmax(node.inputs[at], moments)] = None
+            found[_under_softmax(node.inputs[at], provenance)] = None
     # What lies inside a function cannot be named, so it cannot be chosen.
-    candidates = [t for t in found if _is_top(flat, t) and _is_computed(t, moments)]
+    candidates = [t for t in found if _is_top(flat, t) and is_computed(t, provenance)]
     if len(candidates) > 1:
-        candidates = _last(candidates, moments)
+        candidates = _last(candidates, provenance)
     if len(candidates) == 1:
-        candidates += _twins(flat, candidates[0], moments)
+        candidates += _twins(candidates[0], provenance)
     names = [_top_name(flat, t) for t in candidates]
     if not names:
         raise UserError("no logits were found in the graph; name them with --logits")
@@ -210,53 +195,53 @@ def find_logits(source: GraphSource, flat: FlatGraph, moments: Moments) -> list[
     return names
 
 
-def _under_softmax(tensor: Tensor, moments: Moments) -> Tensor:
+def _under_softmax(tensor: Tensor, provenance: Provenance) -> Tensor:
     for _ in range(20):
-        tensor = moments.peel(tensor)
-        node = moments.nodes[tensor[0]]
+        tensor = provenance.peel(tensor)
+        node = provenance.nodes[tensor.node]
         if node.op not in ("Softmax", "LogSoftmax", "Sigmoid") or not node.inputs:
             return tensor
         tensor = node.inputs[0]
     return tensor
 
 
-def _is_computed(tensor: Tensor, moments: Moments) -> bool:
-    """Whether variables take part: labels are not computed."""
-    if not moments.tainted[tensor[0]]:
+def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
+    """Tells whether data and variables take part: labels and initial values are not computed."""
+    if not provenance.tainted[tensor.node]:
         return False
-    cone = moments.plain.data_cone([tensor])
-    return any(t[0] in moments.variables.reading for t in cone)
+    cone = provenance.plain.data_cone([tensor])
+    return any(t.node in provenance.variables.reading for t in cone)
 
 
-def _last(candidates: list[Tensor], moments: Moments) -> list[Tensor]:
+def _last(candidates: list[Tensor], provenance: Provenance) -> list[Tensor]:
     """Those that no other is computed from: attention inside the network is not logits."""
-    cones = {t: moments.plain.data_cone([t]) for t in candidates}
+    cones = {t: provenance.plain.data_cone([t]) for t in candidates}
     return [t for t in candidates if not any(t in cones[o] for o in candidates if o != t)]
 
 
 def _is_top(flat: FlatGraph, tensor: Tensor) -> bool:
-    node = flat.nodes[tensor[0]]
-    return flat.top_tensor(node.name, tensor[1]) == tensor
+    node = flat.nodes[tensor.node]
+    return flat.top_tensor(node.name, tensor.output) == tensor
 
 
-def _twins(flat: FlatGraph, logits: Tensor, moments: Moments) -> list[Tensor]:
+def _twins(logits: Tensor, provenance: Provenance) -> list[Tensor]:
     """The same last layer of another tower: one trains, the other may be for inference."""
-    weights = weights_of(logits, moments)
-    op = flat.nodes[logits[0]].op
+    flat, weights = provenance.flat, weights_of(logits, provenance)
+    op = flat.nodes[logits.node].op
     found = []
     for node in flat.nodes if weights else ():
-        tensor = (node.id, logits[1])
-        if node.op != op or tensor == logits or not moments.tainted[node.id]:
+        tensor = Tensor(node.id, logits.output)
+        if node.op != op or tensor == logits or not provenance.tainted[node.id]:
             continue
-        if weights_of(tensor, moments) != weights or not _is_top(flat, tensor):
+        if weights_of(tensor, provenance) != weights or not _is_top(flat, tensor):
             continue
-        if logits not in moments.plain.data_cone([tensor]):  # as a gradient would be
+        if logits not in provenance.plain.data_cone([tensor]):  # as a gradient would be
             found.append(tensor)
     return found
 
 
 def _top_name(flat: FlatGraph, tensor: Tensor) -> str:
-    return f"{flat.nodes[tensor[0]].name}:{tensor[1]}"
+    return f"{flat.nodes[tensor.node].name}:{tensor.output}"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -267,14 +252,11 @@ def _list(names: Sequence[str]) -> str:
 # ---- the training switch -------------------------------------------------------------------
 
 
-def assumption(
-    flat: FlatGraph, variables: Variables, switch: Tensor, value: bool
-) -> dict[Tensor, bool]:
-    """What is known when the switch is at that value.
+def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tensor, bool]:
+    """Finds what is known when the switch is at that value.
 
     Args:
-      flat: the graph.
-      variables: its variables.
+      provenance: the graph.
       switch: the tensor or variable that says whether the network trains.
       value: its value.
 
@@ -282,12 +264,13 @@ def assumption(
       Values by tensor: the switch's own, and those of what it is only another name for.
     """
     known: dict[Tensor, bool] = {}
+    variables = provenance.variables
     held = variables.held_by(switch)
     if held is not None:
-        known = {(n, 0): value for n, v in variables.reading.items() if v == held}
+        known = {Tensor(n, 0): value for n, v in variables.reading.items() if v == held}
     for _ in range(50):
         known[switch] = value
-        node = flat.nodes[switch[0]]
+        node = provenance.nodes[switch.node]
         if node.op == "LogicalNot":
             value = not value
         elif node.op not in IDENTITIES and node.op not in ("Cast", "Reshape", "Squeeze"):
@@ -298,21 +281,22 @@ def assumption(
     return known
 
 
-def switch_candidates(flat: FlatGraph, variables: Variables) -> list[Tensor]:
+def switch_candidates(provenance: Provenance) -> list[Tensor]:
     """Inputs and variables that decide which branch is taken somewhere in the graph."""
+    flat, names = provenance.flat, provenance.variables.names
     found = []
     for node in flat.nodes:
         boolean = _dtype(node) == 10
         if node.op.startswith("Placeholder"):
             number = _dtype(node) in (1, 3, 9)
             if boolean or (number and _decides(flat, node.id)):
-                found.append((node.id, 0))
-        elif node.id in variables.names and boolean and variables.names[node.id] == node.name:
-            found.append((node.id, 0))
+                found.append(Tensor(node.id, 0))
+        elif boolean and names.get(VariableId(node.id)) == node.name:
+            found.append(Tensor(node.id, 0))
     return found
 
 
-def _dtype(node: Any) -> int:
+def _dtype(node: Node) -> int:
     value = node.attr("dtype")
     return 0 if value is None else int(value.type)
 
@@ -323,18 +307,21 @@ _CONDITIONS = frozenset(
 )
 
 
-def _decides(flat: FlatGraph, start: int) -> bool:
-    """Whether the number reaches a predicate through comparisons and casts alone."""
-    seen, queue = {start}, deque([start])
-    while queue and len(seen) < 100:
-        for consumer, at in flat.consumers[queue.popleft()]:
-            node = flat.nodes[consumer]
-            if node.op in ("Switch", "RefSwitch") and at == 1:
-                return True
-            chooses = node.op in ("Select", "SelectV2") or node.want is not None
-            if chooses and at == 0:
-                return True
-            if node.op in _CONDITIONS and consumer not in seen:
-                seen.add(consumer)
-                queue.append(consumer)
-    return False
+def _decides(flat: FlatGraph, start: NodeId) -> bool:
+    """Tells whether the number reaches a predicate through comparisons and casts alone."""
+
+    def step(node_id: NodeId) -> list[NodeId]:
+        return [c for c, _ in flat.consumers[node_id] if flat.nodes[c].op in _CONDITIONS]
+
+    return any(
+        _is_predicate(flat.nodes[consumer], at)
+        for node_id in flat.walks.reach([start], step, _DECISIONS)
+        for consumer, at in flat.consumers[node_id]
+    )
+
+
+def _is_predicate(node: Node, at: int) -> bool:
+    """Tells whether the node chooses between branches by that input."""
+    if node.op in SWITCHES:
+        return at == 1
+    return at == 0 and (node.op in SELECTS or node.want is not None)

@@ -1,29 +1,29 @@
-"""The graph with the training switch held at one value: what is known, dead, reached."""
+"""Holds the training switch at one value and finds what is then known, dead, reached."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import constants
-from .constants import Scalar
-from .flatten import FlatGraph, Node, Tensor
-
-# Their output is their input 0, whatever else they do.
-IDENTITIES = frozenset(
-    """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
-    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape LoopCond
-    DebugIdentity DebugIdentityV2 _Arg _Ret _Loop Print PrintV2
-    AssertNotNaN OptimizationBarrier XlaSharding""".split()
+from alexnet_tf1.batchnorm.graph import constants
+from alexnet_tf1.batchnorm.graph.constants import Scalar
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor
+from alexnet_tf1.batchnorm.graph.ops import (
+    FIRST_ONLY,
+    IDENTITIES,
+    MERGES,
+    SECOND_ONLY,
+    SELECTS,
+    SHAPE_LIKE,
+    SWITCHES,
+    fused_is_training,
+    is_fused,
 )
-MERGES = frozenset({"Merge", "RefMerge", "_Arg", "_Ret", "_Loop"})
-SWITCHES = frozenset({"Switch", "RefSwitch"})
-SELECTS = frozenset({"Select", "SelectV2"})
-SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "VariableShape", "BroadcastGradientArgs"})
-_SHAPE_LIKE = SHAPES | {"ZerosLike", "OnesLike", "IsVariableInitialized", "VarIsInitializedOp"}
+
 _VALUE_UNCHANGED = frozenset(
     """Reshape Squeeze ExpandDims BroadcastTo Tile Bitcast Transpose Fill Pack""".split()
 )
-_PRODUCTS = frozenset({"Mul", "MulNoNan", "LogicalAnd"})
+_ZERO_WINS = frozenset({"Mul", "MulNoNan", "LogicalAnd"})
 _PENDING = 2
 
 
@@ -38,17 +38,17 @@ class Folding:
         flat: FlatGraph,
         assumed: Mapping[Tensor, Scalar] | None = None,
         *,
-        order: list[int] | None = None,
+        order: list[NodeId] | None = None,
         fold: bool = True,
     ) -> None:
         self.flat = flat
         self.nodes = flat.nodes
         self.assumed = dict(assumed or {})
         size = len(self.nodes)
-        self.values: dict[int, Scalar] = {}
+        self.values: dict[NodeId, Scalar] = {}
         self.dead = bytearray(size)
-        self.alias: dict[int, Tensor] = {}
-        self._switch: dict[int, bool] = {}  # the live output of a switch
+        self.alias: dict[NodeId, Tensor] = {}
+        self._switch: dict[NodeId, bool] = {}  # the live output of a switch
         self.folds = fold
         if fold:
             self.dead = bytearray([_PENDING]) * size
@@ -65,22 +65,27 @@ class Folding:
         """The scalar that the tensor is (or is filled with), if it is known."""
         if tensor in self.assumed:
             return self.assumed[tensor]
-        return self.values.get(tensor[0])
+        return self.values.get(tensor.node)
+
+    def runs(self, node_id: NodeId) -> bool:
+        """Tells whether the node runs if something asks for it."""
+        return self.dead[node_id] != 1
 
     def is_dead(self, tensor: Tensor) -> bool:
-        """Whether the tensor is never computed."""
-        if self.dead[tensor[0]] == 1:
+        """Tells whether the tensor is never computed."""
+        if self.dead[tensor.node] == 1:
             return True
-        live = self._switch.get(tensor[0])
-        return live is not None and bool(tensor[1]) != live
+        live = self._switch.get(tensor.node)
+        return live is not None and bool(tensor.output) != live
 
     def resolve(self, tensor: Tensor) -> Tensor:
         """The tensor that this one is only another name for."""
         for _ in range(10_000):
-            after = self.alias.get(tensor[0])
+            after = self.alias.get(tensor.node)
             if after is None or tensor in self.assumed:
                 return tensor
             tensor = after
+        self.flat.walks.cut += 1
         return tensor
 
     # ---- evaluation ------------------------------------------------------------------
@@ -122,8 +127,8 @@ class Folding:
         if node.op == "_Arg" and any(self.dead[c] == 1 for c in node.controls):
             self.dead[node.id] = 1
             return
-        live = [t for t in node.inputs if self.dead[t[0]] != _PENDING and not self.is_dead(t)]
-        pending = any(self.dead[t[0]] == _PENDING for t in node.inputs)
+        live = [t for t in node.inputs if self.dead[t.node] != _PENDING and not self.is_dead(t)]
+        pending = any(self.dead[t.node] == _PENDING for t in node.inputs)
         self.dead[node.id] = int(not live and not pending and bool(node.inputs))
         if pending or not live:
             return
@@ -183,7 +188,7 @@ class Folding:
         known = [v for v in operands if v is not None]
         if len(known) == len(operands):
             return constants.apply(node.op, known)
-        if node.op in _PRODUCTS and any(v == 0 and not isinstance(v, str) for v in known):
+        if node.op in _ZERO_WINS and any(v == 0 and not isinstance(v, str) for v in known):
             return False if node.op == "LogicalAnd" else 0
         if node.op == "LogicalOr" and any(known):
             return True
@@ -206,57 +211,62 @@ class Folding:
 
     def data_inputs(self, tensor: Tensor) -> list[Tensor]:
         """The tensors whose values this one's value depends on, one step back."""
-        node = self.nodes[tensor[0]]
+        node = self.nodes[tensor.node]
         if not self.folds:
-            return node.inputs if node.op not in _SHAPE_LIKE else []
-        if tensor in self.assumed or node.id in self.values or node.op in _SHAPE_LIKE:
+            return node.inputs if node.op not in SHAPE_LIKE else []
+        if tensor in self.assumed or node.id in self.values or node.op in SHAPE_LIKE:
             return []
         if node.op in MERGES:
             return [t for t in node.inputs if not self.is_dead(t)]
         after = self.alias.get(node.id)
         if after is not None:
             return [after]
-        if is_fused(node.op) and tensor[1] == 0 and fused_is_training(node):
+        if is_fused(node.op) and tensor.output == 0 and fused_is_training(node):
             return node.inputs[:3]
         return node.inputs
 
-    def data_cone(self, roots: Iterable[Tensor]) -> set[Tensor]:
-        """Every tensor whose value the roots' values depend on, roots included."""
-        stack = [t for t in roots if not self.is_dead(t)]
-        seen = set(stack)
-        while stack:
-            for tensor in self.data_inputs(stack.pop()):
-                if tensor not in seen and not self.is_dead(tensor):
-                    seen.add(tensor)
-                    stack.append(tensor)
-        return seen
+    def passed_inputs(self, tensor: Tensor) -> list[Tensor]:
+        """The inputs whose numbers an operation of `ops.PASSED` passes on, in live branches."""
+        op, inputs = self.nodes[tensor.node].op, self.data_inputs(tensor)
+        if op in FIRST_ONLY:
+            return inputs[:1]
+        if op in SECOND_ONLY:
+            return inputs[1:]
+        if op in SELECTS and len(inputs) == 3:
+            return inputs[1:]
+        return inputs[:-1] if op == "ConcatV2" and len(inputs) > 1 else inputs
 
-    def executed(self, roots: Iterable[int]) -> set[int]:
-        """Every node that runs when the roots are run (data and control edges)."""
-        stack = [n for n in roots if self.dead[n] != 1]
-        seen = set(stack)
-        while stack:
-            node = self.nodes[stack.pop()]
-            sources = node.controls
-            if node.inputs:
-                sources = sources + [t[0] for t in node.inputs if not self.is_dead(t)]
-            for source in sources:
-                if source not in seen and self.dead[source] != 1:
-                    seen.add(source)
-                    stack.append(source)
-        return seen
+    def data_cone(self, tensors: Iterable[Tensor]) -> set[Tensor]:
+        """Every tensor whose value these tensors' values depend on, they included."""
+
+        def step(tensor: Tensor) -> list[Tensor]:
+            return [t for t in self.data_inputs(tensor) if not self.is_dead(t)]
+
+        live = [t for t in tensors if not self.is_dead(t)]
+        return set(self.flat.walks.reach(live, step))
+
+    def executed(self, nodes: Iterable[NodeId]) -> set[NodeId]:
+        """Every node that runs when these are run (data and control edges)."""
+        dead = self.dead
+
+        def step(node_id: NodeId) -> list[NodeId]:
+            node = self.nodes[node_id]
+            needed = node.controls + [t.node for t in node.inputs if not self.is_dead(t)]
+            return [n for n in needed if dead[n] != 1]
+
+        return set(self.flat.walks.reach([n for n in nodes if dead[n] != 1], step))
 
 
-def evaluation_order(flat: FlatGraph) -> list[int]:
+def evaluation_order(flat: FlatGraph) -> list[NodeId]:
     """All node ids, each after its inputs and controls except along loops' back edges."""
     nodes = flat.nodes
     done = bytearray(len(nodes))
-    order: list[int] = []
-    for root in range(len(nodes)):
-        if done[root]:
+    order: list[NodeId] = []
+    for last in nodes:
+        if done[last.id]:
             continue
-        done[root] = 1
-        stack = [(root, iter(_before(nodes[root], nodes)))]
+        done[last.id] = 1
+        stack = [(last.id, iter(_before(last, nodes)))]
         while stack:
             node_id, pending = stack[-1]
             for source in pending:
@@ -270,28 +280,10 @@ def evaluation_order(flat: FlatGraph) -> list[int]:
     return order
 
 
-def _before(node: Node, nodes: list[Node]) -> list[int]:
+def _before(node: Node, nodes: list[Node]) -> list[NodeId]:
     if node.op == "_Loop":
-        return [t[0] for t in node.inputs[:1]]
+        return [t.node for t in node.inputs[:1]]
     if node.op in ("Merge", "RefMerge"):
-        entries = [t[0] for t in node.inputs if not nodes[t[0]].op.endswith("NextIteration")]
+        entries = [t.node for t in node.inputs if not nodes[t.node].op.endswith("NextIteration")]
         return node.controls + entries
-    return node.controls + [t[0] for t in node.inputs]
-
-
-_FUSED = frozenset(
-    f"{prefix}FusedBatchNorm{suffix}"
-    for prefix in ("", "_", "_Mkl", "_MklNative", "_Native")
-    for suffix in ("", "V2", "V3", "Ex")
-)
-
-
-def is_fused(op: str) -> bool:
-    """Whether the operation is batch normalisation in one kernel, forward."""
-    return op in _FUSED
-
-
-def fused_is_training(node: Node) -> bool:
-    """Whether a fused node uses batch statistics; the attribute's default is True."""
-    value = node.attr("is_training")
-    return True if value is None else bool(value.b)
+    return node.controls + [t.node for t in node.inputs]

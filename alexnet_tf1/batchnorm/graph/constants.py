@@ -1,4 +1,4 @@
-"""Constants of a graph as Python values, and scalar arithmetic on them."""
+"""Reads constants of a graph as Python values, and computes with scalars."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ FOLDED_OPS = frozenset(_BINARY) | frozenset(_UNARY)
 
 
 def apply(op: str, operands: list[Scalar]) -> Scalar | None:
-    """What the operation makes of known scalars; None where that is not known."""
+    """Computes the operation on known scalars; None where that cannot be done."""
     try:
         if len(operands) == 2 and op in _BINARY:
             return _scalar_or_none(_BINARY[op](operands[0], operands[1]))

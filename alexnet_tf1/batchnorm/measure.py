@@ -60,7 +60,7 @@ def sweep(
     for mode, classify in modes.items():
         for size in sizes:
             for order, rows in orders.items():
-                if order == "sorted" and size == 1:  # no company, so no order
+                if order == "sorted" and size == 1:  # one image has no order
                     accuracy = cells[-1].accuracy
                 else:
                     accuracy = float(classify_all(classify, rows, size).mean())
@@ -105,7 +105,7 @@ def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order)
 
 
 class SideEffects(NamedTuple):
-    """What evaluating did besides answering.
+    """The side effects of evaluating.
 
     Attributes:
       repeatable: whether a second evaluation gave the same answer for every image.
@@ -144,7 +144,7 @@ def side_effects(
 
 
 class Distance(NamedTuple):
-    """How far a layer's moving averages are from the population's statistics.
+    """The distance of a layer's moving averages from other statistics of its inputs.
 
     Attributes:
       mean: median over channels of |moving mean - mean| in standard deviations.
@@ -181,3 +181,54 @@ def distance(
         float(np.median(np.abs(moving_mean - mean) / deviation)),
         float(np.median(np.maximum(ratio, 1 / ratio))),
     )
+
+
+class BatchMoments:
+    """The mean and variance of a layer's inputs in a batch, averaged over batches.
+
+    What a moving average estimates: not the population's variance, which also holds how the
+    batches' means differ.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._mean: Any = 0.0
+        self._variance: Any = 0.0
+
+    def add(self, inputs: npt.NDArray[Any]) -> None:
+        """Adds a batch: [N, C] or [N, H, W, C], what the layer normalises."""
+        rows = inputs.reshape(-1, inputs.shape[-1]).astype(np.float32, copy=False)
+        with np.errstate(all="ignore"):  # a run about to diverge
+            mean = rows.mean(axis=0, dtype=np.float64)
+            away = rows - mean.astype(np.float32)
+            variance = np.square(away, out=away).mean(axis=0, dtype=np.float64)
+        self._batches += 1
+        self._mean, self._variance = self._mean + mean, self._variance + variance
+
+    def distance(
+        self,
+        moving_mean: npt.NDArray[np.float32],
+        moving_variance: npt.NDArray[np.float32],
+    ) -> Distance:
+        """Measures how far moving averages, [C] each, are from the batches' statistics.
+
+        With m and v the batches' mean and variance (divided by the number of values) of a
+        channel, averaged over the batches, M and V the moving ones, epsilon 0.001 as in the
+        layers, r the larger of (V + epsilon) / (v + epsilon) and its inverse:
+
+          mean: median over channels of |M - m| / sqrt(v + epsilon), in standard deviations.
+          variance: median over channels of r.
+
+        Neither depends on the scale of the inputs, and both are finite for a channel that never
+        varies.
+
+        Returns:
+          The two distances.
+        """
+        with np.errstate(all="ignore"):
+            return distance(
+                moving_mean.astype(np.float64),
+                moving_variance.astype(np.float64),
+                self._mean / self._batches,
+                self._variance / self._batches,
+            )

@@ -1,9 +1,10 @@
-"""What depends on data, as against weights and constants."""
+"""Tells what depends on data from what depends on weights and constants alone."""
 
 from __future__ import annotations
 
-from .flatten import FlatGraph, Node
-from .variables import Variables
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId
+from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _DRAWS = (
     *("Random", "Stateless", "TruncatedNormal", "ParameterizedTruncated", "Multinomial"),
@@ -14,7 +15,7 @@ _RUNS = frozenset({"_Arg", "_Loop", "_Ret", "_Call", "_Frame", "Merge", "RefMerg
 _WRITES = ("Assign", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "StatelessCase")
 
 
-def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[int]) -> bytearray:
+def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[NodeId]) -> bytearray:
     """Marks nodes that depend on data: on inputs, readers, random numbers; not weights."""
     tainted = bytearray(len(flat.nodes))
     loops = any(node.op in ("NextIteration", "_Loop") for node in flat.nodes)
@@ -23,7 +24,7 @@ def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[int]) -> by
             node = flat.nodes[node_id]
             if tainted[node_id] or _never_data(node) or node_id in variables.reading:
                 continue
-            if any(tainted[t[0]] for t in node.inputs) or _is_data_source(node):
+            if any(tainted[t.node] for t in node.inputs) or _is_data_source(node):
                 tainted[node_id] = 1
     return tainted
 

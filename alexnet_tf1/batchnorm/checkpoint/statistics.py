@@ -1,0 +1,166 @@
+"""Measures the moving statistics of a checkpoint, and how long was trained."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_tf1.batchnorm.checkpoint import names
+from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables, Statistic
+from alexnet_tf1.checkpoint.reader import Checkpoint
+
+
+class Measured(NamedTuple):
+    """One moving statistic and what its values are.
+
+    Attributes:
+      variable: its key in the checkpoint.
+      role: "mean", "variance", "std", "renorm_mean" or "renorm_stddev".
+      shape: of the variable.
+      updates: how often it was updated, where the checkpoint counts that; else None.
+      minimum: smallest finite value, in the unit of the inputs (squared for a variance); None if
+        there is none.
+      maximum: largest finite value.
+      mean: of the finite values.
+      fraction_initial: share of the values that equal the initial one, 0 to 1.
+      negative: how many values are below zero.
+      not_finite: how many values are NaN or infinite.
+    """
+
+    variable: str
+    role: str
+    shape: tuple[int, ...]
+    updates: int | None
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    fraction_initial: float
+    negative: int
+    not_finite: int
+
+    @property
+    def finite(self) -> bool:
+        """Tells whether every value is."""
+        return not self.not_finite
+
+    @property
+    def leaf(self) -> str:
+        """The variable's own name, for messages."""
+        parts = names.plain_name(self.variable).split("/")
+        is_average = re.fullmatch(r".*(?:average|ema)(?:_\d+)?", parts[-1], re.IGNORECASE)
+        return "/".join(parts[-2:] if is_average else parts[-1:])
+
+    def to_json(self) -> dict[str, Any]:
+        """A strict JSON object: no NaN, no infinity."""
+        answer = self._asdict()
+        answer["shape"] = list(self.shape)
+        return answer | {"finite": self.finite}
+
+
+class Steps(NamedTuple):
+    """The number of steps trained; where not counted, estimated for Adam's default beta2."""
+
+    number: int
+    counted: bool
+
+    def __str__(self) -> str:
+        """As it stands in a message."""
+        about = "" if self.counted else "about "
+        return f"{about}{self.number} step{'' if self.number == 1 else 's'}"
+
+
+class MeasuredLayer(NamedTuple):
+    """One batch normalisation of a checkpoint.
+
+    Attributes:
+      name: its scope, e.g. "batch_normalization_1".
+      statistics: its moving statistics, the mean first; empty if none were saved.
+      variables: what the checkpoint holds of it.
+    """
+
+    name: str
+    statistics: tuple[Measured, ...]
+    variables: LayerVariables
+
+
+def measure_layer(checkpoint: Checkpoint, variables: LayerVariables) -> MeasuredLayer:
+    """Reads and measures the moving statistics of one layer.
+
+    Args:
+      checkpoint: the checkpoint.
+      variables: the layer's variables in it.
+
+    Returns:
+      The layer.
+
+    Raises:
+      UserError: if a variable's bytes are damaged.
+    """
+    measured = tuple(_measured(checkpoint, found) for found in variables.statistics)
+    return MeasuredLayer(variables.name, measured, variables)
+
+
+def _measured(checkpoint: Checkpoint, statistic: Statistic) -> Measured:
+    values = checkpoint.read(statistic.variable).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    starts = [0.0]
+    if statistic.role in ("variance", "std", "renorm_stddev"):
+        starts = {True: [0.0], False: [1.0], None: [0.0, 1.0]}[statistic.zero_start]
+    return Measured(
+        variable=statistic.variable,
+        role=statistic.role,
+        shape=values.shape,
+        updates=_updates(checkpoint, statistic),
+        minimum=float(finite.min()) if finite.size else None,
+        maximum=float(finite.max()) if finite.size else None,
+        mean=_finite_mean(finite),
+        fraction_initial=max(float((values == start).mean()) for start in starts),
+        negative=int((values < 0).sum()),
+        not_finite=int(values.size - finite.size),
+    )
+
+
+def _finite_mean(finite: Any) -> float | None:
+    """The mean without overflow: float64 values near the largest one add up to infinity."""
+    if not finite.size:
+        return None
+    scale = float(np.abs(finite).max()) or 1.0
+    return float((finite / scale).mean() * scale)
+
+
+def _updates(checkpoint: Checkpoint, statistic: Statistic) -> int | None:
+    for counter in statistic.counters:
+        value = _scalar(checkpoint, counter)
+        if value is not None:
+            return round(value)
+    return None
+
+
+def _scalar(checkpoint: Checkpoint, name: str) -> float | None:
+    """The finite value of a number in the checkpoint; None if there is no such number."""
+    variable = checkpoint.variables.get(name)
+    if (
+        variable is None
+        or variable.shape
+        or not (variable.dtype.is_integer or variable.dtype.is_floating)
+    ):
+        return None
+    value = float(checkpoint.read(name))
+    return value if math.isfinite(value) else None
+
+
+def trained_steps(checkpoint: Checkpoint) -> Steps | None:
+    """Finds how long was trained, by the step counter or else by Adam's powers of beta."""
+    for wanted in ("global_step", "iterations", "iter"):
+        for name in checkpoint.variables:
+            if names.short_name(name) == wanted:
+                value = _scalar(checkpoint, name)
+                if value is not None and value >= 0:
+                    return Steps(round(value), counted=True)
+    power = _scalar(checkpoint, "beta2_power")  # beta2 ** (steps + 1)
+    if power is not None and 0 < power <= 0.9991:
+        return Steps(round(math.log(power) / math.log(0.999)) - 1, counted=False)
+    return None

@@ -1,0 +1,1 @@
+"""A graph as one table of nodes: read, flattened, folded, walked."""

@@ -1,0 +1,66 @@
+"""Tables of operations, by what they do to the numbers that go through them."""
+
+from __future__ import annotations
+
+from alexnet_tf1.batchnorm.graph.node import Node
+
+# Their output is their input 0, whatever else they do.
+IDENTITIES = frozenset(
+    """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
+    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape LoopCond
+    DebugIdentity DebugIdentityV2 _Arg _Ret _Loop Print PrintV2
+    AssertNotNaN OptimizationBarrier XlaSharding""".split()
+)
+MERGES = frozenset({"Merge", "RefMerge", "_Arg", "_Ret", "_Loop"})
+SWITCHES = frozenset({"Switch", "RefSwitch"})
+SELECTS = frozenset({"Select", "SelectV2"})
+SHAPE_LIKE = frozenset(
+    """Shape ShapeN Size Rank VariableShape BroadcastGradientArgs ZerosLike OnesLike
+    IsVariableInitialized VarIsInitializedOp""".split()
+)
+PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan", "MulNoNan"})
+SUMS = frozenset({"Add", "AddV2", "Sub", "AddN"})
+# They keep the batch axis where it is and work element by element on their inputs.
+ELEMENTWISE = frozenset(
+    """Add AddV2 Sub Mul RealDiv Div DivNoNan MulNoNan AddN Neg Abs Square Sqrt Rsqrt Pow
+    Reciprocal Inv Maximum Minimum SquaredDifference Exp Log Relu Relu6 Elu Selu LeakyRelu
+    Sigmoid Tanh Softplus Cast Select SelectV2 BiasAdd ClipByValue Real Conj
+    Accumulate AccumulateNV2""".split()
+)
+# They move numbers about and leave them unchanged, or average them over devices.
+_CARRIERS = frozenset(
+    """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
+    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape Merge RefMerge
+    Switch RefSwitch _Arg _Ret _Loop Print Reshape Squeeze ExpandDims BroadcastTo Tile Transpose
+    Pack Unpack ConcatV2 Concat Split SplitV Slice StridedSlice GatherV2 Gather Fill
+    NcclAllReduce NcclReduce NcclBroadcast CollectiveReduce CollectiveReduceV2 CollectiveReduceV3
+    CrossReplicaSum XlaAllReduce HorovodAllreduce AllToAll Bitcast OptimizationBarrier""".split()
+)
+FIRST_ONLY = frozenset(
+    """Reshape Squeeze ExpandDims BroadcastTo Tile Transpose Slice StridedSlice GatherV2 Gather
+    Switch RefSwitch SplitV""".split()
+)
+PASSED = ELEMENTWISE | _CARRIERS
+SECOND_ONLY = frozenset({"Split", "Concat", "Fill"})
+_APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
+_FUSED = frozenset(
+    f"{prefix}FusedBatchNorm{suffix}"
+    for prefix in ("", "_", "_Mkl", "_MklNative", "_Native")
+    for suffix in ("", "V2", "V3", "Ex")
+)
+
+
+def is_fused(op: str) -> bool:
+    """Tells whether the operation is batch normalisation in one kernel, forward."""
+    return op in _FUSED
+
+
+def fused_is_training(node: Node) -> bool:
+    """Tells whether a fused node uses batch statistics; the attribute's default is True."""
+    value = node.attr("is_training")
+    return True if value is None else bool(value.b)
+
+
+def is_apply(op: str) -> bool:
+    """Tells whether the operation is an optimiser's step on one variable."""
+    return op.startswith(_APPLY_PREFIXES)

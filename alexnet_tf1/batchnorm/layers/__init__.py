@@ -1,0 +1,1 @@
+"""Finds the batch normalisations of a graph: by what it computes, not by its names."""

@@ -1,0 +1,87 @@
+"""The reports of the audit and of the doctor, and the faults in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.checkpoint.statistics import MeasuredLayer
+
+
+class Fault(NamedTuple):
+    """One fault of one layer.
+
+    Attributes:
+      rule: the rule's identifier, e.g. "BN101"; docs/rules.md lists them.
+      layer: the layer's name, e.g. "batch_normalization_1".
+      message: what is wrong, in which variable, and the remedy, in one line.
+    """
+
+    rule: str
+    layer: str
+    message: str
+
+
+@dataclass
+class AuditReport:
+    """The answer of an audit.
+
+    Attributes:
+      layers: each batch normalisation's name and its moving averages' operation names.
+      faults: in the order of the layers, then of the rules.
+      notes: what was chosen for the caller, and what could not be checked.
+    """
+
+    layers: list[tuple[str, list[str]]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self, graph_name: str) -> dict[str, Any]:
+        """The report as the command line prints it.
+
+        Args:
+          graph_name: what the graph is called, usually its path.
+
+        Returns:
+          Plain lists and dicts for json.dumps.
+        """
+        return {
+            "graph": graph_name,
+            "layers": [{"name": n, "moving_averages": list(a)} for n, a in self.layers],
+            "faults": [fault._asdict() for fault in self.faults],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class CheckpointReport:
+    """The answer of the doctor.
+
+    Attributes:
+      checkpoint: the prefix that was examined, as Saver.restore takes it.
+      layers: the batch normalisations, in the order of their names.
+      faults: in the order of the layers, then of the rules.
+      notes: what was assumed, and oddities that are no faults, one line each.
+    """
+
+    checkpoint: str
+    layers: list[MeasuredLayer]
+    faults: list[Fault]
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as `doctor --json` prints it; strict JSON."""
+        return {
+            "checkpoint": self.checkpoint,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "moving_averages": [found.variable for found in layer.statistics],
+                    "statistics": [found.to_json() for found in layer.statistics],
+                }
+                for layer in self.layers
+            ],
+            "faults": [fault._asdict() for fault in self.faults],
+            "notes": list(self.notes),
+        }

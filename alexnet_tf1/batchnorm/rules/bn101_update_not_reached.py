@@ -1,0 +1,76 @@
+"""Finds moving averages whose update ops no training op reaches.
+
+The layer is trained with batch statistics, and the graph holds operations that would update its
+moving averages, but running the training op does not run them: they were only put into the
+UPDATE_OPS collection, lie in a branch that training does not take, or change nothing in training.
+
+Why it is bad:
+Training looks well, because it normalises with the batch. Inference normalises with averages that
+still are what they were initialised to, mean 0 and variance 1.
+
+Faulty:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    y = tf.layers.batch_normalization(tf.layers.dense(x, 16), training=is_training)
+    logits = tf.layers.dense(tf.nn.relu(y), 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    train_op = tf.train.AdamOptimizer().minimize(loss)
+
+Mended:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    y = tf.layers.batch_normalization(tf.layers.dense(x, 16), training=is_training)
+    logits = tf.layers.dense(tf.nn.relu(y), 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        train_op = tf.train.AdamOptimizer().minimize(loss)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alexnet_tf1.batchnorm.rules.registry import rule
+from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.graph.node import VariableId
+    from alexnet_tf1.batchnorm.layers.layer import Layer
+    from alexnet_tf1.batchnorm.rules.evidence import Evidence
+
+
+@rule("BN101", needs="training")
+def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
+    """Names the averages that training leaves as they are, and what to make it depend on."""
+    if not evidence.trains_on_batch(layer):
+        return None
+    missed = [v for v in layer.averages if v in layer.updates and not _is_updated(v, evidence)]
+    if not missed:
+        return None
+    subject = f"{evidence.names(missed)} {is_or_are(missed)}"
+    writes = [update.write for v in missed for update in layer.updates[v]]
+    if not any(evidence.training.runs(write.node) for write in writes):
+        return (
+            f"{subject} updated only where training never goes; move the update "
+            f"({evidence.ops(writes[:1])}) into the branch that training takes"
+        )
+    running = [write for write in writes if write.node in evidence.trained]
+    if running:
+        return (
+            f"{subject} written by {evidence.ops(running[:1])} without being changed in "
+            "training; give the update a momentum below 1 when is_training is True"
+        )
+    if any(write.node in evidence.collected for write in writes):
+        remedy = f"build it under {UPDATE_OPS}"
+    else:
+        remedy = f"build it under tf.control_dependencies on {evidence.ops(writes[:2])}"
+    return f"{subject} never updated by {evidence.train_name}; {remedy}"
+
+
+def _is_updated(variable: VariableId, evidence: Evidence) -> bool:
+    return any(
+        write.node in evidence.trained and evidence.variables.changes(write, evidence.training)
+        for write in evidence.variables.writes.get(variable, ())
+    )

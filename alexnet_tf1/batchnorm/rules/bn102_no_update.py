@@ -1,0 +1,117 @@
+"""Finds moving averages that inference reads and that nothing in the graph updates.
+
+The layer is trained with batch statistics and inference normalises with stored ones, but no
+operation averages the layer's batch moments into them, or the mean is averaged into the variance's
+variable and the variance into the mean's.
+
+Why it is bad:
+Inference normalises with whatever the variables were initialised to, or with the wrong moment, and
+nothing that the training loop could run would help.
+
+Faulty:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    mean, variance = tf.nn.moments(x, [0])
+    moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
+    moving_variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
+    used = tf.cond(
+        is_training,
+        lambda: [tf.identity(mean), tf.identity(variance)],
+        lambda: [tf.identity(moving_mean), tf.identity(moving_variance)],
+    )
+    y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
+    logits = tf.layers.dense(y, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    train_op = tf.train.AdamOptimizer().minimize(loss)
+
+Mended:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    mean, variance = tf.nn.moments(x, [0])
+    moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
+    moving_variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
+    used = tf.cond(
+        is_training,
+        lambda: [tf.identity(mean), tf.identity(variance)],
+        lambda: [tf.identity(moving_mean), tf.identity(moving_variance)],
+    )
+    y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
+    logits = tf.layers.dense(y, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    updates = [
+        tf.assign_sub(moving_mean, 0.1 * (moving_mean - mean)),
+        tf.assign_sub(moving_variance, 0.1 * (moving_variance - variance)),
+    ]
+    with tf.control_dependencies(updates):
+        train_op = tf.train.AdamOptimizer().minimize(loss)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alexnet_tf1.batchnorm.rules.registry import rule
+from alexnet_tf1.batchnorm.rules.wording import is_or_are, it_or_them
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.graph.node import VariableId
+    from alexnet_tf1.batchnorm.layers.layer import Layer
+    from alexnet_tf1.batchnorm.rules.evidence import Evidence
+
+
+@rule("BN102", needs="training")
+def no_update(layer: Layer, evidence: Evidence) -> str | None:
+    """Names the averages without an update."""
+    if not evidence.trains_on_batch(layer):
+        return None
+    stored = evidence.stored_in_inference(layer)
+    never = [v for v in stored if v not in layer.updates and not _has_update(v, evidence)]
+    if never:
+        return (
+            f"{evidence.names(never)} {is_or_are(never)} read in inference and nothing in the "
+            f"graph updates {it_or_them(never)}; average the batch moments into them with "
+            "assign_moving_average and make the training op depend on that"
+        )
+    return _swapped(layer, stored, evidence)
+
+
+def _has_update(variable: VariableId, evidence: Evidence) -> bool:
+    """Tells whether anything but initialisation, restoring and feeding writes the variable."""
+    provenance = evidence.provenance
+    for write in evidence.variables.writes.get(variable, ()):
+        if write.value is None:
+            return True
+        computed = provenance.tainted[write.value.node] == 1
+        origin = provenance.nodes[provenance.peel(write.value).node].op
+        if computed and origin.startswith(("Placeholder", "Random", "Truncated")):
+            continue
+        others = provenance.sources(write.value).variables - {variable}
+        if (computed or others) and (
+            evidence.variables.changes(write, evidence.training)
+            or evidence.variables.changes(write, evidence.inference)
+        ):
+            return True
+    return False
+
+
+def _swapped(layer: Layer, stored: list[VariableId], evidence: Evidence) -> str | None:
+    """Finds a mean and a variance that are averaged into each other's variables."""
+
+    def is_variance(variable: VariableId) -> bool:
+        found = [m for u in layer.updates[variable] for m in u.moments]
+        return any(evidence.provenance.moment(m).squared for m in found)
+
+    known = [v for v in stored if v in layer.updates]
+    means = [v for v in known if v in layer.mean_variables - layer.variance_variables]
+    variances = [v for v in known if v in layer.variance_variables - layer.mean_variables]
+    wrong_means = [v for v in means if is_variance(v)]
+    wrong_variances = [v for v in variances if not is_variance(v)]
+    if not (wrong_means and wrong_variances):
+        return None
+    return (
+        f"{evidence.names(wrong_means[:1])} is read as the mean and nothing in the graph updates "
+        f"it with the batch mean: it and {evidence.names(wrong_variances[:1])} get each other's "
+        "moments; exchange the values of the two updates"
+    )

@@ -1,0 +1,78 @@
+"""Finds moving averages that computing the logits in inference changes.
+
+The update of the averages runs in every forward pass and not in training only, usually because it
+is built outside of the branch that training takes.
+
+Why it is bad:
+Evaluating a model changes it: the averages drift towards the test data, the second evaluation gives
+another answer than the first, and a model that only serves keeps changing.
+
+Faulty:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    mean, variance = tf.nn.moments(x, [0])
+    averages = tf.train.ExponentialMovingAverage(0.9)
+    with tf.control_dependencies([averages.apply([mean, variance])]):
+        used = tf.cond(
+            is_training,
+            lambda: [tf.identity(mean), tf.identity(variance)],
+            lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
+        )
+    y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
+    logits = tf.layers.dense(y, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    train_op = tf.train.AdamOptimizer().minimize(loss)
+
+Mended:
+    x = tf.placeholder(tf.float32, [None, 8])
+    labels = tf.placeholder(tf.int64, [None])
+    is_training = tf.placeholder(tf.bool, [])
+    mean, variance = tf.nn.moments(x, [0])
+    averages = tf.train.ExponentialMovingAverage(0.9)
+
+
+    def in_training():
+        with tf.control_dependencies([averages.apply([mean, variance])]):
+            return [tf.identity(mean), tf.identity(variance)]
+
+
+    used = tf.cond(
+        is_training,
+        in_training,
+        lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
+    )
+    y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
+    logits = tf.layers.dense(y, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    train_op = tf.train.AdamOptimizer().minimize(loss)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alexnet_tf1.batchnorm.rules.registry import rule
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.graph.node import VariableId
+    from alexnet_tf1.batchnorm.graph.variables import Write
+    from alexnet_tf1.batchnorm.layers.layer import Layer
+    from alexnet_tf1.batchnorm.rules.evidence import Evidence
+
+
+@rule("BN202", needs="inference")
+def writes_in_inference(layer: Layer, evidence: Evidence) -> str | None:
+    """Names the averages that inference writes, and the operations that do."""
+    written: dict[VariableId, Write] = {}
+    for variable in [*layer.averages, *sorted(layer.auxiliary)]:
+        for write in evidence.variables.writes.get(variable, ()):
+            if write.node in evidence.run and evidence.variables.changes(write, evidence.inference):
+                written.setdefault(variable, write)
+    if not written:
+        return None
+    shown = [v for v in written if v in layer.averages] or list(written)
+    return (
+        f"computing the logits in inference writes {evidence.names(shown)}; "
+        f"run {evidence.ops(written[v] for v in shown[:2])} only when is_training is True"
+    )

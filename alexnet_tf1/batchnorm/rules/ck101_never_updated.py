@@ -1,0 +1,87 @@
+"""Finds moving statistics that are still what they were initialised to.
+
+Every value of the layer's moving mean and variance in the checkpoint is the initial one, mean 0 and
+variance 1 (or 0, of an ExponentialMovingAverage), and no count says that they were updated.
+
+Why it is bad:
+The weights are those of a trained model, but inference normalises with statistics that have never
+seen the data. The update ops were left out of training.
+
+Faulty:
+    x = tf.random.normal([20, 4], mean=3.0)
+    y = tf.layers.batch_normalization(x, training=True)
+    loss = tf.reduce_mean(tf.square(tf.layers.dense(y, 1) - 1.0))
+    train_op = tf.train.AdamOptimizer().minimize(loss)
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(3):
+            session.run(train_op)
+        saver.save(session, "model.ckpt")
+
+Mended:
+    x = tf.random.normal([20, 4], mean=3.0)
+    y = tf.layers.batch_normalization(x, training=True)
+    loss = tf.reduce_mean(tf.square(tf.layers.dense(y, 1) - 1.0))
+    with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        train_op = tf.train.AdamOptimizer().minimize(loss)
+    saver = tf.train.Saver()
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for _ in range(3):
+            session.run(train_op)
+        saver.save(session, "model.ckpt")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alexnet_tf1.batchnorm.rules.registry import rule
+from alexnet_tf1.batchnorm.rules.wording import REPAIR, UPDATE_OPS
+
+if TYPE_CHECKING:
+    from alexnet_tf1.batchnorm.checkpoint.statistics import Measured, MeasuredLayer
+    from alexnet_tf1.batchnorm.rules.evidence import CheckpointEvidence
+
+_RUN_UPDATES = f"build train_op under {UPDATE_OPS}"
+_RUN_AVERAGES = "run the op that ExponentialMovingAverage.apply returns with every train_op"
+
+
+@rule("CK101", needs="checkpoint")
+def never_updated(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | None:
+    """Names the statistics at their initial values, after how many steps, and the remedy."""
+    untouched = _untouched(layer, evidence)
+    if not untouched:
+        return None
+    values = " and ".join(f"{found.leaf} is all {found.minimum:g}" for found in untouched)
+    steps = evidence.steps
+    if steps and steps.number == 0:
+        return (
+            f"{layer.name}: {values} at step 0: still the initial values, training has not begun; "
+            "not to be used for inference yet"
+        )
+    when = f" after {steps}" if steps else ""
+    averages = all("average" in found.leaf.lower() for found in untouched)
+    remedy = _RUN_AVERAGES if averages else _RUN_UPDATES
+    return f"{layer.name}: {values}{when}: never updated; {remedy}, {REPAIR}"
+
+
+def _untouched(layer: MeasuredLayer, evidence: CheckpointEvidence) -> list[Measured]:
+    """The statistics that are all at their initial values and that no count says were updated."""
+    pair = [found for found in layer.statistics if found.role in ("mean", "variance", "std")]
+    initial = [found for found in pair if found.fraction_initial == 1.0 and not found.updates]
+    moved = [found for found in pair if found not in initial]
+    if not initial or not moved:
+        return initial
+    # One moved, one did not. A mean of exactly 0 is possible (inputs that are zero, or as often
+    # negative as positive); a variance that settles on exactly 1 in every channel is not.
+    if moved[0].role == "mean" and initial[0].minimum == 1.0:
+        return initial
+    evidence.notes.append(
+        f"{initial[0].variable} is all {initial[0].minimum:g} while {moved[0].leaf} has moved: "
+        "no fault if its inputs have mean zero"
+        if initial[0].role == "mean"
+        else f"{initial[0].variable} is all 0: its inputs are constant"
+    )
+    return []

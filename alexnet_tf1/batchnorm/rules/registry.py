@@ -1,0 +1,151 @@
+"""Registers the rules and applies them; the one place that knows which rules there are.
+
+A rule is a module of this package whose name begins with its identifier. Importing a rule does
+not import TensorFlow, so that a rule's page can be printed at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from textwrap import dedent, indent
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from alexnet_tf1.batchnorm import rules
+from alexnet_tf1.batchnorm.report import Fault
+from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.errors import UserError
+
+Need = Literal["training", "inference", "checkpoint"]
+# Of one layer and the evidence, what is wrong and the remedy in one line; None if nothing is.
+Find = Callable[[Any, Any], "str | None"]
+F = TypeVar("F", bound=Find)
+
+_MODULE = re.compile(r"[a-z]{2}[0-9]{3}_")
+_WHY, _FAULTY, _MENDED = "Why it is bad:", "Faulty:", "Mended:"
+
+
+class Page(NamedTuple):
+    """The four parts of a rule's docstring.
+
+    Attributes:
+      what: what the rule finds; the first line is a summary.
+      why: what it does to a model.
+      faulty: a program with the fault, in which `tf` is tensorflow.compat.v1.
+      mended: the same program without it.
+    """
+
+    what: str
+    why: str
+    faulty: str
+    mended: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+      id: its identifier, e.g. "BN101".
+      name: its name, e.g. "update-not-reached".
+      needs: "training": a training op; "inference": logits; "checkpoint": a checkpoint's values.
+      find: the decorated function.
+      page: its docstring.
+    """
+
+    id: str
+    name: str
+    needs: Need
+    find: Find
+    page: Page
+
+    def text(self) -> str:
+        """The page as `audit --explain` prints it."""
+        what, why, faulty, mended = self.page
+        parts = [f"{self.id} {self.name} (needs: {self.needs})", what, f"{_WHY}\n{why}"]
+        parts += [f"{_FAULTY}\n{indent(faulty, '    ')}", f"{_MENDED}\n{indent(mended, '    ')}"]
+        return "\n\n".join(parts)
+
+
+_RULES: dict[str, Rule] = {}
+
+
+def rule(identifier: str, *, needs: Need) -> Callable[[F], F]:
+    """Registers the decorated function as a rule; its module's docstring is the rule's page.
+
+    Args:
+      identifier: "BN" for a graph's rules, "CK" for a checkpoint's, and three digits.
+      needs: what must be there for the rule to be checked.
+
+    Returns:
+      The decorator. The function takes a layer and the evidence: layers.layer.Layer and Evidence,
+      or, of a checkpoint, MeasuredLayer and CheckpointEvidence.
+    """
+
+    def register(find: F) -> F:
+        page = _page(sys.modules[find.__module__].__doc__ or "")
+        name = find.__name__.replace("_", "-")
+        _RULES[identifier] = Rule(identifier, name, needs, find, page)
+        return find
+
+    return register
+
+
+def all_rules() -> list[Rule]:
+    """Every rule there is, in the order of the identifiers."""
+    for module in pkgutil.iter_modules(rules.__path__):
+        if _MODULE.match(module.name):
+            importlib.import_module(f"{rules.__name__}.{module.name}")
+    return [_RULES[identifier] for identifier in sorted(_RULES)]
+
+
+def explain(identifier: str) -> str:
+    """The page of one rule.
+
+    Raises:
+      UserError: if there is no such rule; with those there are.
+    """
+    known = {rule.id: rule for rule in all_rules()}
+    if identifier not in known:
+        raise UserError(f"there is no rule {identifier!r}; the rules are {listed(list(known))}")
+    return known[identifier].text()
+
+
+def identifiers(needs: Need) -> str:
+    """The identifiers of all rules with this need, for a message: "BN101 and BN102"."""
+    return listed([rule.id for rule in all_rules() if rule.needs == needs])
+
+
+def check(layers: Iterable[Any], evidence: Any, needs: Collection[Need]) -> list[Fault]:
+    """Applies every rule whose need is met to every layer.
+
+    Args:
+      layers: what the rules look at; each has a name.
+      evidence: what they look it up in.
+      needs: the needs that are met.
+
+    Returns:
+      Faults in the order of the layers, then of the rules.
+    """
+    chosen = [rule for rule in all_rules() if rule.needs in needs]
+    faults = []
+    for layer in layers:
+        for one in chosen:
+            message = one.find(layer, evidence)
+            if message:
+                faults.append(Fault(one.id, layer.name, message))
+    return faults
+
+
+def _page(docstring: str) -> Page:
+    """Takes a docstring apart at its three headings."""
+    what, rest = docstring.split(f"\n{_WHY}", 1)
+    why, rest = rest.split(f"\n{_FAULTY}", 1)
+    faulty, mended = rest.split(f"\n{_MENDED}", 1)
+    prose = (dedent(text).strip("\n").strip() for text in (what, why))
+    code = (dedent(text.strip("\n")).rstrip() for text in (faulty, mended))
+    return Page(*prose, *code)
