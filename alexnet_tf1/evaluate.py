@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
+from alexnet_tf1 import files
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
@@ -206,7 +207,7 @@ def evaluate(
     """
     run = runs.open_run(run_dir)
     if pictures:
-        runs.check_writable(run.folder, confusion.MATRIX, confusion.WORST)
+        files.check_writable(run.folder, confusion.MATRIX, confusion.WORST)
     config = dataclasses.replace(
         run.config,
         batch_size=batch_size or run.config.batch_size,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from alexnet_tf1 import files
 from alexnet_tf1.data import restricted_pickle
 from alexnet_tf1.data.dataset import Dataset, Split
-from alexnet_tf1.data.download import MAX_FILE_BYTES, DownloadError, fetch, make_folder, unpack
+from alexnet_tf1.data.download import MAX_FILE_BYTES, DownloadError, fetch, make_writable, unpack
 from alexnet_tf1.errors import UserError
 
 FOLDER: Final = "cifar-10-batches-py"
@@ -39,6 +38,8 @@ FILE_MD5: Final = {
 CLASS_NAMES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+
+_REMEDY: Final = f"unpack {ARCHIVE} again (from {URL})"
 
 IMAGES_PER_FILE = 10_000
 IMAGE_BYTES: Final = 3 * 32 * 32
@@ -132,10 +133,10 @@ def whereabouts() -> Whereabouts:
             return Whereabouts(root, named_by, "not a folder", remedy=f"{named_by}: name a folder")
         return Whereabouts(root, named_by, "not there", remedy=remedy)
     try:
-        files = {name: _file_bytes(folder / name) for name in FILE_MD5}
+        published = [_is_published(folder / name, _file_bytes(folder / name)) for name in FILE_MD5]
     except UserError as error:
         return Whereabouts(folder, named_by, "damaged", remedy=str(error))
-    if all(_is_published(folder / name, data) for name, data in files.items()):
+    if all(published):
         return Whereabouts(folder, named_by, "the published files, verified", True)
     return Whereabouts(
         folder, named_by, "not the published files (MD5 differs): used, marked as not verified"
@@ -165,19 +166,16 @@ def _is_path(text: str) -> bool:
 def _fetch(archive: Path, *, given: bool, progress: bool, announce: Callable[[str], None]) -> None:
     """Downloads the archive; leaves no empty folder behind where that fails."""
     root = archive.parent
-    new = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
+    made: list[Path] = []
     try:
-        make_folder(root)
+        made = make_writable(root)
         announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
         fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
-    except BaseException as error:
-        for folder in new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, UserError) and not given:
-            # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
-            raise DownloadError(str(error)) from error
-        raise
+    except UserError as error:
+        # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
+        raise error if given else DownloadError(str(error)) from error
+    finally:
+        files.remove_empty(made)
 
 
 def read(folder: Path) -> Dataset:
@@ -237,25 +235,11 @@ def _is_published(path: Path, data: bytes) -> bool:
 
 
 def _fault(path: Path, fault: str) -> UserError:
-    return UserError(f"{path} {fault}; unpack {ARCHIVE} again (from {URL})")
+    return UserError(f"{path} {fault}; {_REMEDY}")
 
 
 def _file_bytes(path: Path) -> bytes:
-    """The whole of a regular file of reasonable size."""
-    try:
-        # The size is asked before the first byte is read, and a pipe would wait for ever.
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise _fault(path, "is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise _fault(path, "is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise _fault(path, f"has {status.st_size} bytes, far more than a CIFAR-10 file")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise _fault(path, "is missing") from error
-    except OSError as error:
-        raise _fault(path, f"cannot be read ({error.strerror})") from error
+    data = files.read_bytes(path, MAX_FILE_BYTES, _REMEDY)
     if not data:
         raise _fault(path, "is empty")
     return data

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm import diagnose as measuring
 from alexnet_tf1.batchnorm.audit import AuditReport, audit_graph
@@ -81,7 +81,7 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
-    runs.check_writable(run.folder, "diagnose.json", "diagnose.png")
+    files.check_writable(run.folder, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
     data = evaluate.load_data(run, data_dir)
     _check_images(images, len(data.test.labels))
@@ -105,7 +105,7 @@ def diagnose(
         "changed_variables": own.effects.changed_variables,
     }
     found["verdict"] = verdict(found)
-    runs.write_json(run.folder / "diagnose.json", found)
+    files.write_json(run.folder / "diagnose.json", found)
     plots.diagnosis(found, run.folder / "diagnose.png")
     return found
 
@@ -136,7 +136,7 @@ def recalibrate(
     """
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
-    runs.check_writable(run.checkpoints)
+    files.check_writable(run.checkpoints)
     with RunLock(run.folder):  # it writes a checkpoint, as training does
         return _recalibrate(run, source, images, evaluate.load_data(run, data_dir))
 

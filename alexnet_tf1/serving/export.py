@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate, layers
+from alexnet_tf1 import evaluate, files, layers
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
@@ -291,19 +290,16 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _aside(place: Path) -> Iterator[Path]:
-    """A folder that becomes `place` when all went well, and else is gone with all it holds."""
-    made = [folder for folder in place.parents if not os.path.lexists(folder)]
+    """Gives a folder to fill that becomes `place`; after an error nothing of it is left."""
+    made: list[Path] = []
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name[:64]}.") as aside:
-            yield Path(aside) / "model"
-            os.replace(Path(aside) / "model", place)
+        made = files.make_folders(place.parent)
+        with files.filled_aside(place) as folder:
+            yield folder
     except (OSError, tf.errors.OpError) as error:
         raise _unwritable(str(place), error) from None
     finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # if it is empty
+        files.remove_empty(made)
 
 
 def _unwritable(target: str, error: Exception) -> UserError:

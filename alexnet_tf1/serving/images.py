@@ -17,8 +17,6 @@ The file is a stranger's: what it may cost is bounded before a pixel is decoded.
 from __future__ import annotations
 
 import io
-import os
-import stat
 import warnings
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
 
 SIDE: Final = 32  # pixels
@@ -62,7 +61,7 @@ TURNS: Final = {  # EXIF orientation -> what undoes it
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_REMEDY: Final = "give a PNG, JPEG, BMP or GIF file"
+_REMEDY: Final = "give a PNG, JPEG, BMP or GIF file of at most 64 MiB"
 _SAVE_AGAIN: Final = "save it again as an 8-bit RGB PNG or JPEG"
 
 
@@ -102,7 +101,9 @@ def read(path: str) -> npt.NDArray[np.uint8]:
     Raises:
       UserError: if the file is missing, too large, damaged or of another kind.
     """
-    data = _file_bytes(path)
+    data = files.read_bytes(path, MAX_FILE_BYTES, _REMEDY)
+    if not data:
+        raise UserError(f"{path} is empty; {_REMEDY}")
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes; the sizes are judged here.
         warnings.simplefilter("ignore")
@@ -126,27 +127,9 @@ def read(path: str) -> npt.NDArray[np.uint8]:
             raise _too_large(path, f"has more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # what Pillow's decoders raise is documented nowhere
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is damaged ({reason}); {_REMEDY} that is whole") from None
-
-
-def _file_bytes(path: str) -> bytes:
-    """The whole of a regular file of bounded size."""
-    try:
-        status = os.stat(path)  # asked before it is opened: a pipe would wait for its writer
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{path} is a folder; {_REMEDY}")
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is not a regular file; {_REMEDY}")
-        with open(path, "rb") as file:
-            data = file.read(min(status.st_size, MAX_FILE_BYTES) + 1)
-    except (OSError, ValueError) as error:  # ValueError: no name that the system can be asked for
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read ({reason}); {_REMEDY} that can be") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise _too_large(path, f"has more than {MAX_FILE_BYTES >> 20} MiB")
-    if not data:
-        raise UserError(f"{path} is empty; {_REMEDY}")
-    return data
+            raise UserError(
+                f"{path} is damaged ({reason}); give a whole PNG, JPEG, BMP or GIF file"
+            ) from None
 
 
 def _too_large(path: str, what: str) -> UserError:

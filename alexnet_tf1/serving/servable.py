@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
+from alexnet_tf1 import files
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import resume
 
 CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}
 MOVING_AVERAGES, RECALIBRATED = "moving averages", "recalibrated"
@@ -54,8 +53,8 @@ def dataset_name(run: runs.Run) -> str:
     Raises:
       UserError: if what the run folder notes is neither.
     """
-    path = run.folder / resume.DATA
-    noted = runs.read_json(path) if os.path.isfile(path) else None
+    path = run.folder / runs.DATA
+    noted = files.read_json(path)
     name = noted.get("name") if isinstance(noted, dict) else run.config.dataset
     if name == "auto":  # a run from before that was noted
         name = "cifar10"
