@@ -15,8 +15,9 @@ from alexnet_tf1 import files
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, build_alexnet
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import batches, dataset
+from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Dataset, Split
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import Kernels, choose
 from alexnet_tf1.recipes.optimizer import Optimization
@@ -167,7 +168,7 @@ def network(config: TrainConfig, *, with_train_op: bool = True) -> AlexNet:
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
     """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
     folder = data_dir or run.config.data_dir
-    return dataset.load(
+    return load_dataset(
         run.config.dataset,
         Path(folder) if folder else None,
         announce=lambda line: print(line, file=sys.stderr),

@@ -11,9 +11,8 @@ import numpy as np
 
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import dataset
 from alexnet_tf1.data.batches import Batches
-from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast
@@ -189,7 +188,7 @@ def until_next_event(config: TrainConfig, step: int) -> int:
     return min(config.steps - step, *(cadence - step % cadence for cadence in every))
 
 
-def first_batches(data: Dataset, config: TrainConfig) -> dataset.Split:
+def first_batches(data: Dataset, config: TrainConfig) -> Split:
     """The test images of a [Test] line: the first test_batches batches of the test set."""
     images = config.test_batches * config.batch_size
-    return dataset.Split(data.test.images[:images], data.test.labels[:images])
+    return Split(data.test.images[:images], data.test.labels[:images])

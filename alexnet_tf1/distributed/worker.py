@@ -11,12 +11,14 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import batches, dataset
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import train as together
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.heartbeat import Peers
 from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.recipes.augment import batches_for_run
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import resume
 from alexnet_tf1.session import open_session
@@ -50,7 +52,7 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
         config = TrainConfig.from_json(told["config"], cluster.name(0))
         together.check_wanted(cluster, config, wanted)
         Team(cluster, devices).check(config)
-        data = dataset.load(
+        data = load_dataset(
             config.dataset,
             Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
             announce=out.announce,
@@ -65,7 +67,7 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
 
 
 def _train(
-    config: TrainConfig, team: Team, data: dataset.Dataset, peers: Peers, out: Console
+    config: TrainConfig, team: Team, data: Dataset, peers: Peers, out: Console
 ) -> int | None:
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
@@ -85,7 +87,7 @@ def _train(
             peers.watch(session)
             together.share_start(session, parts, peers)
             step = int(session.run(parts.net.global_step))
-            walk = batches.of(config, data.train, team.part(config.batch_size))
+            walk = batches_for_run(config, data.train, team.part(config.batch_size))
             walk.skip(step, config.batch_size)
             steps = together.ParallelSteps(session, parts, walk, config, asked, peers)
             out.say(f"trains with {team.workers} workers from step {step:,}")

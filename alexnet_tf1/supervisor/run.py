@@ -12,8 +12,8 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import batches, dataset
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import train as together
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.heartbeat import Peers
@@ -21,6 +21,7 @@ from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.distributed.train import ParallelSteps
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast
+from alexnet_tf1.recipes.augment import batches_for_run
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
@@ -110,7 +111,7 @@ def _reason(error: Exception) -> str:
 def _train(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any]:
     """`train`, once the folder is this process's."""
     config = run.config
-    data = dataset.load(
+    data = load_dataset(
         config.dataset,
         Path(config.data_dir) if config.data_dir else None,
         announce=out.announce,
@@ -157,7 +158,7 @@ def _train_graph(
         graph.finalize()
         with _session(config, peers) as session, StopRequest() as stop:
             session.run(initialise)
-            walk = batches.of(config, data.train, team.part(config.batch_size))
+            walk = batches_for_run(config, data.train, team.part(config.batch_size))
             out.introduce(run, data, net, found_gpu)
             if start.checkpoint:
                 saver.restore(session, start.checkpoint)

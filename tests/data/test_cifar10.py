@@ -16,9 +16,10 @@ from support.cifar10_files import (
     write_folder,
 )
 
-from alexnet_tf1.data import cifar10, dataset
+from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.cifar10 import UnverifiedDataWarning
 from alexnet_tf1.data.download import DownloadError
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.errors import UserError
 
 COUNT = 20  # images a file, here
@@ -296,7 +297,7 @@ def load(name, data_dir):
     lines = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data = dataset.load(name, data_dir, announce=lines.append)
+        data = load_dataset(name, data_dir, announce=lines.append)
     return data, lines
 
 

@@ -12,11 +12,10 @@ from alexnet_tf1.alexnet import build_alexnet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import RECIPES, TrainConfig
-from alexnet_tf1.data import batches
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.fast import train as fast
-from alexnet_tf1.recipes.augment import Augmentation
+from alexnet_tf1.recipes.augment import Augmentation, batches_for_run
 from alexnet_tf1.recipes.optimizer import Muon, Optimization, orthogonalised
 from alexnet_tf1.reporting import text as report
 
@@ -200,15 +199,15 @@ def test_label_smoothing_is_the_cross_entropy_with_spread_labels():
 def test_a_flip_is_its_own_inverse_and_each_image_changes_sides_with_each_walk(images):
     rows = np.arange(7)
     change = Augmentation(3, 7, flip=True)
-    walks = [change.apply(images.copy(), rows, walk, 0) for walk in (1, 2, 3)]
+    epochs = [change.apply(images.copy(), rows, epoch, 0) for epoch in (1, 2, 3)]
     mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
-    sides = [(walk == images).all(1) for walk in walks]
-    for walk, side in zip(walks, sides, strict=True):
-        np.testing.assert_array_equal(walk, np.where(side[:, None], images, mirrored))
+    sides = [(epoch == images).all(1) for epoch in epochs]
+    for epoch, side in zip(epochs, sides, strict=True):
+        np.testing.assert_array_equal(epoch, np.where(side[:, None], images, mirrored))
     assert 0 < sides[0].sum() < 7, "all on one side"
     np.testing.assert_array_equal(sides[0], ~sides[1])
-    np.testing.assert_array_equal(walks[0], walks[2])
-    np.testing.assert_array_equal(change.apply(walks[0].copy(), rows, 1, 0), images)
+    np.testing.assert_array_equal(epochs[0], epochs[2])
+    np.testing.assert_array_equal(change.apply(epochs[0].copy(), rows, 1, 0), images)
 
 
 def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_edge(images):
@@ -225,10 +224,10 @@ def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_ed
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4])
-def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
+def test_a_resumed_run_changes_images_as_the_whole_one(images, taken):
     config = TrainConfig(flip=True, shift=3, seed=4)
     split = Split(images, np.arange(7))
-    whole, resumed = batches.of(config, split), batches.of(config, split)
+    whole, resumed = batches_for_run(config, split), batches_for_run(config, split)
     for _ in range(taken):
         whole.next_pixels(3)
     resumed.skip(taken, 3)
@@ -239,8 +238,8 @@ def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
 
 def test_workers_share_out_the_same_changed_images(images):
     config, split = TrainConfig(flip=True, shift=3), Split(images, np.arange(7))
-    whole = batches.of(config, split)
-    parts = [batches.of(config, split, part) for part in (slice(0, 3), slice(3, 6))]
+    whole = batches_for_run(config, split)
+    parts = [batches_for_run(config, split, part) for part in (slice(0, 3), slice(3, 6))]
     for _ in range(4):
         pixels, labels = whole.next_pixels(6)
         shared = [part.next_pixels(6) for part in parts]
@@ -263,7 +262,7 @@ def test_labels_stay_with_their_images_and_the_set_is_left_alone(images):
 
 def test_no_augmentation_is_the_original_s_batch(images):
     split = Split(images, np.arange(7))
-    pixels, labels = batches.of(TrainConfig(), split).next_batch(7)
+    pixels, labels = batches_for_run(TrainConfig(), split).next_batch(7)
     np.testing.assert_array_equal(pixels, SCALED[images[labels]])
 
 
