@@ -66,7 +66,7 @@ def test_reads_all_images_in_order_and_warns_once(folder, arrays):
         np.testing.assert_array_equal(split.labels, labels[rows])
 
 
-def test_reading_holds_one_file_beside_the_result(folder, monkeypatch):
+def test_reading_holds_three_times_one_file_beside_the_result(folder, monkeypatch):
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", 500)
     write_folder(folder, 500)
     file_bytes = (folder / "test_batch").stat().st_size
@@ -77,7 +77,7 @@ def test_reading_holds_one_file_beside_the_result(folder, monkeypatch):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 6 * file_bytes < peak < 7.5 * file_bytes
+    assert 6 * file_bytes < peak < 9.5 * file_bytes
 
 
 def publish(monkeypatch, folder):
@@ -140,8 +140,8 @@ def dumped(content):
 
 MALFORMED = {
     "is empty": b"",
-    "truncated": GOOD[: len(GOOD) // 2],
-    "not a pickle": b"<html>404</html>",
+    r"only \d+ remain": GOOD[: len(GOOD) // 2],
+    "not a well-formed pickle .at position 0": b"<html>404</html>",
     "holds a list, not a dict": dumped([1, 2]),
     "has no key 'data'": dumped({"labels": LABELS}),
     "has no key 'labels'": python2_batch(IMAGES, LABELS).replace(text("labels"), text("fine_l")),
