@@ -260,7 +260,7 @@ KNOWN = {  # by file: what is loaded there is not what a file holds
     "distributed/launch.py": ["subprocess"],  # starts this program
     "serving/export.py": ["?.import_meta_graph", "?.load"],  # the graph that it has just built
     "serving/images.py": ["image.load"],  # Pillow decodes, within the bounds tested there
-    "system/gpu.py": ["subprocess"],  # asks nvidia-smi
+    "system/gpu.py": ["subprocess"],  # imports TensorFlow once more, for its log
 }
 
 

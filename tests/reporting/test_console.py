@@ -10,7 +10,6 @@ import pty
 import pytest
 from support import mistakes
 from support.cifar10_files import write_folder
-from support.machines import RIGHT
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
@@ -19,7 +18,7 @@ from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.reporting import console, progress
 from alexnet_tf1.system import gpu
 
-IDLE = gpu.explain(RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
+IDLE = gpu.not_used("no libcudnn.so.9", "2.21.0")
 SHORT = ["--batch-size=4", "--log-every=1", "--test-every=2", "--checkpoint-every=2"]
 
 
