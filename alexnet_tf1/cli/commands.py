@@ -140,7 +140,7 @@ def env(as_json: bool) -> int:
     from alexnet_tf1.system import environment
 
     found = environment.environment()
-    print(json.dumps(found, indent=2) if as_json else environment.text(found))
+    print(json.dumps(found, indent=2) if as_json else report.environment(found))
     return DONE
 
 

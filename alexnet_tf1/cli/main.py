@@ -306,11 +306,6 @@ def _add_export(commands: Any) -> None:
     )
     arguments.add_checkpoint(parser)
     parser.add_argument(
-        "--fc-batch-norm",
-        choices=("batch", "ema"),
-        help="ema is the only one served (default); batch is refused",
-    )
-    parser.add_argument(
         "--tflite",
         action="store_true",
         help="also write model.tflite, if TensorFlow's converter takes the network",

@@ -1,4 +1,4 @@
-"""CIFAR-10, python version: found or fetched, verified, read (no TensorFlow)."""
+"""Finds or downloads CIFAR-10, python version, verifies and reads it (no TensorFlow)."""
 
 from __future__ import annotations
 
@@ -46,28 +46,26 @@ IMAGE_BYTES: Final = 3 * 32 * 32
 
 
 class UnverifiedDataWarning(UserWarning):
-    """The files are sound, but not the published ones."""
+    """The files can be read, but are not the published ones."""
 
 
 def find_or_fetch(
     data_dir: Path | None,
     *,
-    download: bool = True,
     progress: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Finds the folder of batches; unpacks or downloads it where it is not there yet.
+    """Finds the folder of batches, and downloads or unpacks it where it is not there yet.
 
     Args:
       data_dir: the folder `cifar-10-batches-py`, its parent, or a folder holding
         `cifar-10-python.tar.gz`; where nothing is found, it is made and downloaded to. None
         stands for $CIFAR10_DIR, or else the user's cache folder.
-      download: False raises where it would download.
       progress: True shows a progress bar while downloading.
       announce: is given a line for the user before anything that takes time.
 
     Returns:
-      A folder that holds batch files; `read` finds out whether they are sound.
+      A folder that holds batch files; `read` finds out whether they are damaged.
 
     Raises:
       DownloadError: if it is not there and cannot be had.
@@ -80,8 +78,6 @@ def find_or_fetch(
         return folder
     archive = root / ARCHIVE
     if not os.path.lexists(archive):
-        if not download:
-            raise UserError(f"{root} holds neither {FOLDER} nor {ARCHIVE}; get {URL}")
         given = bool(data_dir or os.environ.get("CIFAR10_DIR"))
         _fetch(archive, given=given, progress=progress, announce=announce)
     announce(f"unpacking {archive}")
@@ -90,7 +86,7 @@ def find_or_fetch(
 
 
 def _folder_of_batches(root: Path) -> Path | None:
-    """The folder that holds at least one batch file: root or its child."""
+    """Finds the folder that holds at least one batch file: root or its child."""
     for folder in (root, root / FOLDER):
         if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
             return folder
@@ -98,7 +94,7 @@ def _folder_of_batches(root: Path) -> Path | None:
 
 
 class Whereabouts(NamedTuple):
-    """Where CIFAR-10 is looked for without --data-dir, and what is there.
+    """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 
     Attributes:
       folder: holds the batch files, or is where they are looked for.
@@ -144,7 +140,7 @@ def whereabouts() -> Whereabouts:
 
 
 def _root(data_dir: Path | None) -> Path:
-    """The folder to look in."""
+    """Names the folder to look in."""
     named = data_dir or os.environ.get("CIFAR10_DIR")
     if named:
         if not _is_path(str(named)):
@@ -156,7 +152,7 @@ def _root(data_dir: Path | None) -> Path:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the system can be asked for the name at all (a run's config.json may hold any)."""
+    """Whether the system takes the text as a name (a run's config.json may hold any)."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -213,7 +209,7 @@ def read(folder: Path) -> Dataset:
 
 
 def unverified(folder: Path) -> str:
-    """The line that a user of other than the published files is told."""
+    """Words the warning that the files are not the published ones."""
     return f"{folder} is not the published CIFAR-10 (MD5 differs): used, marked as not verified"
 
 
@@ -222,7 +218,7 @@ def _empty_split(count: int) -> Split:
 
 
 def _read_batch(path: Path, into: Split) -> bool:
-    """Reads one file into its rows; answers whether it is the published one."""
+    """Reads one file into its rows; returns whether it is the published one."""
     data = _file_bytes(path)
     batch = _unpickled(path, data)
     into.images[:] = _images(path, batch)
@@ -288,7 +284,7 @@ def _shape_text(shape: object) -> str:
 
 
 def _labels(path: Path, batch: dict[str, object]) -> list[int]:
-    """The labels of a batch, IMAGES_PER_FILE ints 0..9."""
+    """Checks the labels of a batch and returns them: IMAGES_PER_FILE ints 0..9."""
     labels = _item(path, batch, "labels")
     if not isinstance(labels, list):
         raise _fault(path, f"has a {type(labels).__name__} for 'labels', not a list")
@@ -303,7 +299,7 @@ def _labels(path: Path, batch: dict[str, object]) -> list[int]:
 
 
 def _read_class_names(path: Path) -> tuple[tuple[str, ...], bool]:
-    """The ten class names, and whether the file is the published one."""
+    """Reads the ten class names; returns also whether the file is the published one."""
     if not os.path.lexists(path):
         return CLASS_NAMES, False
     data = _file_bytes(path)

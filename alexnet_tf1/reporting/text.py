@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -251,3 +252,27 @@ def _start_left(found: dict[str, Any]) -> list[str]:
         f"warning: {100 * found['start_left']:.0f}% of their start is left in the moving averages "
         f"after {found['steps']:,} steps; train longer, or recalibrate"
     ]
+
+
+def environment(found: dict[str, Any]) -> str:
+    """Lays out the lines of `env`; `found` from system.environment.environment()."""
+    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
+    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
+    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
+    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
+    data = found["data"]
+    rows = [
+        ("alexnet_tf1", versions["alexnet_tf1"]),
+        ("Python", f"{versions['python']}, {sys.executable}"),
+        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
+        ("Keras", versions["keras"]),
+        ("NumPy", versions["numpy"]),
+        ("system", found["system"]),
+        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
+        ("memory", memory),
+        ("devices", ", ".join(found["devices"])),
+        ("GPU", found["gpu"]["line"]),
+        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
+        *(("to do", line) for line in found["to_do"]),
+    ]
+    return "\n".join(one_line(line) for line in aligned(rows))

@@ -1,4 +1,4 @@
-"""A run folder: config.json, metrics.jsonl, result.json and where its checkpoints are."""
+"""Makes and opens run folders: config.json, metrics.jsonl, result.json and checkpoints/."""
 
 from __future__ import annotations
 

@@ -1,16 +1,14 @@
-"""What `env` tells: versions, machine, devices, data, and what to install."""
+"""Collects what `env` prints: versions, machine, devices, data, and what to install."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
 from alexnet_tf1.data import cifar10
-from alexnet_tf1.reporting import text as report
 from alexnet_tf1.system import hardware
 
 # What TensorFlow and oneDNN have kernels for, as /proc/cpuinfo spells it.
@@ -20,7 +18,7 @@ _VECTOR_FLAGS = (
 
 
 def environment() -> dict[str, Any]:
-    """Finds out all that `env` prints; imports TensorFlow.
+    """Collects versions, machine, devices and data; imports TensorFlow.
 
     Returns:
       What `env --json` prints.
@@ -51,37 +49,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def text(found: dict[str, Any]) -> str:
-    """The lines of `env`, aligned; `found` from environment()."""
-    versions, cpu, built = found["versions"], found["cpu"], found["tensorflow_built_for"]
-    cuda = f"CUDA {built['cuda']}, cuDNN {built['cudnn']}" if built["cuda"] else "no CUDA"
-    memory = "unknown" if found["memory_gb"] is None else f"{found['memory_gb']:.1f} GB"
-    vector = ", ".join(cpu["vector_instructions"]) or "unknown"
-    data = found["data"]
-    rows = [
-        ("alexnet_tf1", versions["alexnet_tf1"]),
-        ("Python", f"{versions['python']}, {sys.executable}"),
-        ("TensorFlow", f"{versions['tensorflow']}, built for {cuda}"),
-        ("Keras", versions["keras"]),
-        ("NumPy", versions["numpy"]),
-        ("system", found["system"]),
-        ("CPU", f"{cpu['model']}, {cpu['cores']} cores; {vector}"),
-        ("memory", memory),
-        ("devices", ", ".join(found["devices"])),
-        ("GPU", found["gpu"]["line"]),
-        ("data", f"{data['folder']} ({data['named_by']}): {data['state']}"),
-        *(("to do", line) for line in found["to_do"]),
-    ]
-    return "\n".join(report.one_line(line) for line in report.aligned(rows))
-
-
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name."""
+    """Reads the processor's name."""
     return _field(cpuinfo, "model name") or platform.processor() or platform.machine()
 
 
 def vectors(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Which vector instructions the processor has; none where the system does not tell."""
+    """Lists the processor's vector instructions; none where the system does not tell."""
     flags = _field(cpuinfo, "flags").split()
     return [flag for flag in _VECTOR_FLAGS if flag in flags]
 
@@ -95,7 +69,7 @@ def _field(cpuinfo: Path, name: str) -> str:
 
 
 def memory_gb() -> float | None:
-    """Memory of the machine in GB (10**9 bytes); None where the system does not tell."""
+    """Reads the machine's memory in GB (10**9 bytes); None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf

@@ -267,8 +267,6 @@ def test_a_failed_download_leaves_no_folder(tmp_path):
     with pytest.raises(DownloadError, match="no network"):
         cifar10.find_or_fetch(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UserError, match="holds neither"):
-        cifar10.find_or_fetch(tmp_path / "new", download=False)
 
 
 def test_data_dir_that_cannot_be_used_is_a_mistake_of_the_users(tmp_path):
