@@ -41,6 +41,7 @@ setup(
         "numpy>=1.26",  # the data, and what a session feeds and fetches
         "pooch>=1.8",  # downloads the data set: resumable names, hash check, time-outs
         "requests>=2.31",  # whose errors a failed download gives; already there with pooch
+        "filelock>=3.30",  # one writer a run folder; 3.30 can refuse disks without locks
         "tqdm>=4.64",  # pooch's progress bar
         "rich>=14.3",  # the training bar; a hidden one prints an empty line before that
         "matplotlib>=3.8",  # curves.png and the other pictures

@@ -40,10 +40,10 @@ def flops(batch_size: int) -> float:
 
 
 def load(data_dir: str | None) -> Any:
-    from alexnet_tf1.data import dataset
+    from alexnet_tf1.data.load import load_dataset
 
     name = "cifar10" if data_dir else "synthetic"
-    return dataset.load(name, Path(data_dir) if data_dir else None, announce=lambda text: None)
+    return load_dataset(name, Path(data_dir) if data_dir else None, announce=lambda text: None)
 
 
 def reference(data: Any, batch_size: int) -> Run:

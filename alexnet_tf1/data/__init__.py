@@ -1,1 +1,1 @@
-"""CIFAR-10 and its stand-in: found, downloaded, read, scaled and handed out in batches."""
+"""Finds, downloads and reads CIFAR-10 or the synthetic set, and hands out batches."""

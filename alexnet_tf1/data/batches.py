@@ -1,43 +1,44 @@
-"""The order in which a training run sees its examples (no TensorFlow)."""
+"""Hands out the examples of a split in batches, in the order of a training run (no TensorFlow)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.recipes.augment import Augmentation
 
 # The float32 value of each of the 256 pixel values. The original scales in float64 and the feed
 # rounds to float32; looking the result up gives the same bits from 8 times less memory.
 SCALED = (np.arange(256) / 127.5 - 1).astype(np.float32)
 
-
 ALL = slice(None)
 
 
-class OrderState(TypedDict):
-    """Where a walk stands: enough, with its seed, to continue it.
+class Augmentation(Protocol):
+    """Changes the images of a batch; recipes/augment.py has the one that recipes use."""
 
-    Attributes:
-      shuffles: permutations drawn so far.
-      position: examples taken since the last of them.
-    """
+    def apply(
+        self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], epoch: int, place: int
+    ) -> npt.NDArray[np.uint8]:
+        """Returns the changed images.
 
-    shuffles: int
-    position: int
+        Args:
+          images: uint8 [N, 3072], a copy that may be changed in place.
+          rows: int64 [N], where in the split they are.
+          epoch: number of the epoch, from 1.
+          place: how many examples of this epoch were taken with the batch.
+        """
 
 
 class Batches:
-    """Walks a split in random order, as the original's next_batch does.
+    """Hands out a split in random order, epoch by epoch, as the original's next_batch does.
 
-    The order is permuted once at the start; where fewer than a batch are left, those are
-    dropped, the order is permuted again and the walk restarts.
+    The order is permuted at the start of every epoch. Where fewer examples than a batch are left,
+    they are dropped and the next epoch begins.
     """
 
     def __init__(
@@ -47,63 +48,36 @@ class Batches:
         augmentation: Augmentation | None = None,
         part: slice = ALL,
     ) -> None:
-        """Begins a walk.
+        """Begins the first epoch.
 
         Args:
-          split: what to walk.
+          split: the examples.
           seed: of the order.
-          augmentation: what happens to the images, if anything.
-          part: the rows of each batch that this process trains on; the others are other workers'.
+          augmentation: changes the images, if given.
+          part: the rows of each batch that this process trains on; other workers have the others.
         """
         self._split = split
         self._seed = seed
         self._augmentation = augmentation
         self._part = part
-        self.restore({"shuffles": 1, "position": 0})
+        self._begin_epoch(1)
 
-    @property
-    def state(self) -> OrderState:
-        """The walk so far; `restore` continues from it."""
-        return {"shuffles": self._shuffles, "position": self._position}
+    def skip(self, batches: int, batch_size: int) -> Batches:
+        """Goes to where so many batches lead from the start, and returns itself.
 
-    def restore(self, state: OrderState) -> None:
-        """Goes to where `state` was taken, in a walk of the same split and seed.
-
-        Draws the permutations again rather than storing them: a millisecond each for 50,000
-        examples, two integers in a checkpoint, and no pickled generator.
-        """
-        self._random = np.random.RandomState(self._seed)
-        self._order = np.arange(len(self._split.labels))
-        self._shuffles = 0
-        for _ in range(state["shuffles"]):
-            self._shuffle()
-        self._position = state["position"]
-
-    def skip(self, batches: int, batch_size: int) -> None:
-        """Goes to where so many calls of next_rows lead from the start.
+        Draws the permutations again rather than storing them in a checkpoint: a millisecond each
+        for 50,000 examples.
 
         Args:
           batches: how many.
           batch_size: examples a batch.
         """
-        a_walk = max(1, len(self._split.labels) // batch_size)
         if batches:
-            walks, taken = divmod(batches - 1, a_walk)
-            self.restore({"shuffles": walks + 1, "position": (taken + 1) * batch_size})
-
-    def next_rows(self, batch_size: int) -> npt.NDArray[np.int64]:
-        """Takes the next batch, as row numbers of the split.
-
-        Args:
-          batch_size: examples a batch.
-
-        Returns:
-          int64 [batch_size], or this process's part of it.
-
-        Raises:
-          UserError: if the split holds fewer than batch_size examples.
-        """
-        return self._next(batch_size)[self._part]
+            an_epoch = max(1, len(self._split.labels) // batch_size)  # batches
+            epochs, taken = divmod(batches - 1, an_epoch)
+            self._begin_epoch(epochs + 1)
+            self._position = (taken + 1) * batch_size
+        return self
 
     def next_pixels(self, batch_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Takes the next batch, as pixels.
@@ -112,62 +86,51 @@ class Batches:
           batch_size: examples a batch.
 
         Returns:
-          Images, uint8 [batch_size, 3072], as augmented; labels, int64 [batch_size]; or this
+          Images, uint8 [batch_size, 3072], augmented; labels, int64 [batch_size]; or this
           process's part of them.
 
         Raises:
           UserError: if the split holds fewer than batch_size examples.
         """
-        rows = self._next(batch_size)
+        rows = self._next_rows(batch_size)
         if self._augmentation is None:
             rows = rows[self._part]
             return self._split.images[rows], self._split.labels[rows]
         # The whole batch, so that what happens to an image does not depend on who trains on it.
         images = self._split.images[rows]
-        images = self._augmentation.apply(images, rows, self._shuffles, self._position)
+        images = self._augmentation.apply(images, rows, self._epoch, self._position)
         return images[self._part], self._split.labels[rows][self._part]
 
     def next_batch(self, batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Takes the next batch.
-
-        Args:
-          batch_size: examples a batch.
-
-        Returns:
-          Images, float32 [batch_size, 3072], scaled to -1..1; labels, int64 [batch_size]; or
-          this process's part of them.
-
-        Raises:
-          UserError: if the split holds fewer than batch_size examples.
-        """
+        """Takes the next batch, as `next_pixels` does, with images as float32 scaled to -1..1."""
         images, labels = self.next_pixels(batch_size)
         return SCALED[images], labels
 
-    def _next(self, batch_size: int) -> npt.NDArray[np.int64]:
+    def _next_rows(self, batch_size: int) -> npt.NDArray[np.int64]:
         examples = len(self._order)
         if batch_size > examples:
             raise UserError(
                 f"--batch-size {batch_size} is larger than the training set; use at most {examples}"
             )
         if self._position + batch_size > examples:
-            self._shuffle()
+            self._permute()
         rows = self._order[self._position : self._position + batch_size]
         self._position += batch_size
         return rows
 
-    def _shuffle(self) -> None:
+    def _begin_epoch(self, number: int) -> None:
+        """Draws the permutations of all epochs up to this one."""
+        self._random = np.random.RandomState(self._seed)
+        self._order = np.arange(len(self._split.labels))
+        self._epoch = 0
+        for _ in range(number):
+            self._permute()
+
+    def _permute(self) -> None:
         # The original permutes its arrays in place, so each permutation acts on the last order.
         self._order = self._order[self._random.permutation(len(self._order))]
-        self._shuffles += 1
+        self._epoch += 1
         self._position = 0
-
-
-def of(config: TrainConfig, split: Split, part: slice = ALL) -> Batches:
-    """The walk through the training images that a run's settings ask for; see Batches."""
-    change = None
-    if config.flip or config.shift:
-        change = Augmentation(config.seed, len(split.labels), flip=config.flip, shift=config.shift)
-    return Batches(split, config.seed, change, part)
 
 
 def in_order(
@@ -176,7 +139,7 @@ def in_order(
     """Yields every example of a split exactly once, in its own order.
 
     Args:
-      split: what to walk.
+      split: the examples.
       batch_size: examples a batch; the last batch holds what is left.
 
     Yields:

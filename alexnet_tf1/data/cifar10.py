@@ -1,11 +1,9 @@
-"""CIFAR-10, python version: found or fetched, verified, read (no TensorFlow)."""
+"""Finds or downloads CIFAR-10, python version, verifies and reads it (no TensorFlow)."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from alexnet_tf1 import files
 from alexnet_tf1.data import restricted_pickle
 from alexnet_tf1.data.dataset import Dataset, Split
-from alexnet_tf1.data.download import MAX_FILE_BYTES, DownloadError, fetch, make_folder, unpack
+from alexnet_tf1.data.download import MAX_FILE_BYTES, DownloadError, fetch, make_writable, unpack
 from alexnet_tf1.errors import UserError
 
 FOLDER: Final = "cifar-10-batches-py"
@@ -40,33 +39,33 @@ CLASS_NAMES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
+_REMEDY: Final = f"unpack {ARCHIVE} again (from {URL})"
+
 IMAGES_PER_FILE = 10_000
 IMAGE_BYTES: Final = 3 * 32 * 32
 
 
 class UnverifiedDataWarning(UserWarning):
-    """The files are sound, but not the published ones."""
+    """The files can be read, but are not the published ones."""
 
 
 def find_or_fetch(
     data_dir: Path | None,
     *,
-    download: bool = True,
     progress: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Finds the folder of batches; unpacks or downloads it where it is not there yet.
+    """Finds the folder of batches, and downloads or unpacks it where it is not there yet.
 
     Args:
       data_dir: the folder `cifar-10-batches-py`, its parent, or a folder holding
         `cifar-10-python.tar.gz`; where nothing is found, it is made and downloaded to. None
         stands for $CIFAR10_DIR, or else the user's cache folder.
-      download: False raises where it would download.
       progress: True shows a progress bar while downloading.
       announce: is given a line for the user before anything that takes time.
 
     Returns:
-      A folder that holds batch files; `read` finds out whether they are sound.
+      A folder that holds batch files; `read` finds out whether they are damaged.
 
     Raises:
       DownloadError: if it is not there and cannot be had.
@@ -79,8 +78,6 @@ def find_or_fetch(
         return folder
     archive = root / ARCHIVE
     if not os.path.lexists(archive):
-        if not download:
-            raise UserError(f"{root} holds neither {FOLDER} nor {ARCHIVE}; get {URL}")
         given = bool(data_dir or os.environ.get("CIFAR10_DIR"))
         _fetch(archive, given=given, progress=progress, announce=announce)
     announce(f"unpacking {archive}")
@@ -89,7 +86,7 @@ def find_or_fetch(
 
 
 def _folder_of_batches(root: Path) -> Path | None:
-    """The folder that holds at least one batch file: root or its child."""
+    """Finds the folder that holds at least one batch file: root or its child."""
     for folder in (root, root / FOLDER):
         if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
             return folder
@@ -97,7 +94,7 @@ def _folder_of_batches(root: Path) -> Path | None:
 
 
 class Whereabouts(NamedTuple):
-    """Where CIFAR-10 is looked for without --data-dir, and what is there.
+    """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 
     Attributes:
       folder: holds the batch files, or is where they are looked for.
@@ -132,10 +129,10 @@ def whereabouts() -> Whereabouts:
             return Whereabouts(root, named_by, "not a folder", remedy=f"{named_by}: name a folder")
         return Whereabouts(root, named_by, "not there", remedy=remedy)
     try:
-        files = {name: _file_bytes(folder / name) for name in FILE_MD5}
+        published = [_is_published(folder / name, _file_bytes(folder / name)) for name in FILE_MD5]
     except UserError as error:
         return Whereabouts(folder, named_by, "damaged", remedy=str(error))
-    if all(_is_published(folder / name, data) for name, data in files.items()):
+    if all(published):
         return Whereabouts(folder, named_by, "the published files, verified", True)
     return Whereabouts(
         folder, named_by, "not the published files (MD5 differs): used, marked as not verified"
@@ -143,7 +140,7 @@ def whereabouts() -> Whereabouts:
 
 
 def _root(data_dir: Path | None) -> Path:
-    """The folder to look in."""
+    """Names the folder to look in."""
     named = data_dir or os.environ.get("CIFAR10_DIR")
     if named:
         if not _is_path(str(named)):
@@ -155,7 +152,7 @@ def _root(data_dir: Path | None) -> Path:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the system can be asked for the name at all (a run's config.json may hold any)."""
+    """Whether the system takes the text as a name (a run's config.json may hold any)."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -165,25 +162,22 @@ def _is_path(text: str) -> bool:
 def _fetch(archive: Path, *, given: bool, progress: bool, announce: Callable[[str], None]) -> None:
     """Downloads the archive; leaves no empty folder behind where that fails."""
     root = archive.parent
-    new = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
+    made: list[Path] = []
     try:
-        make_folder(root)
+        made = make_writable(root)
         announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
         fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
-    except BaseException as error:
-        for folder in new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, UserError) and not given:
-            # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
-            raise DownloadError(str(error)) from error
-        raise
+    except UserError as error:
+        # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
+        raise error if given else DownloadError(str(error)) from error
+    finally:
+        files.remove_empty(made)
 
 
 def read(folder: Path) -> Dataset:
     """Reads the data set; warns once where its files are not the published ones.
 
-    One file's bytes are held beside the result, 31 MB; the result is 184 MB of uint8.
+    Three times one file's bytes are held beside the result, 93 MB; the result is 184 MB of uint8.
 
     Args:
       folder: holds `data_batch_1` to `data_batch_5`, `test_batch` and, as a rule, `batches.meta`;
@@ -215,7 +209,7 @@ def read(folder: Path) -> Dataset:
 
 
 def unverified(folder: Path) -> str:
-    """The line that a user of other than the published files is told."""
+    """Words the warning that the files are not the published ones."""
     return f"{folder} is not the published CIFAR-10 (MD5 differs): used, marked as not verified"
 
 
@@ -224,7 +218,7 @@ def _empty_split(count: int) -> Split:
 
 
 def _read_batch(path: Path, into: Split) -> bool:
-    """Reads one file into its rows; answers whether it is the published one."""
+    """Reads one file into its rows; returns whether it is the published one."""
     data = _file_bytes(path)
     batch = _unpickled(path, data)
     into.images[:] = _images(path, batch)
@@ -237,25 +231,11 @@ def _is_published(path: Path, data: bytes) -> bool:
 
 
 def _fault(path: Path, fault: str) -> UserError:
-    return UserError(f"{path} {fault}; unpack {ARCHIVE} again (from {URL})")
+    return UserError(f"{path} {fault}; {_REMEDY}")
 
 
 def _file_bytes(path: Path) -> bytes:
-    """The whole of a regular file of reasonable size."""
-    try:
-        # The size is asked before the first byte is read, and a pipe would wait for ever.
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise _fault(path, "is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise _fault(path, "is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise _fault(path, f"has {status.st_size} bytes, far more than a CIFAR-10 file")
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise _fault(path, "is missing") from error
-    except OSError as error:
-        raise _fault(path, f"cannot be read ({error.strerror})") from error
+    data = files.read_bytes(path, MAX_FILE_BYTES, _REMEDY)
     if not data:
         raise _fault(path, "is empty")
     return data
@@ -280,7 +260,7 @@ def _item(path: Path, content: dict[str, object], key: str) -> object:
 
 
 def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
-    """The images of a batch, uint8 [IMAGES_PER_FILE, 3072], a view of the file's bytes."""
+    """Checks the images of a batch and returns them, uint8 [IMAGES_PER_FILE, 3072]."""
     stored = _item(path, batch, "data")
     shape = (IMAGES_PER_FILE, IMAGE_BYTES)
     if not isinstance(stored, restricted_pickle.Array):
@@ -289,21 +269,22 @@ def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
         raise _fault(path, f"has 'data' of dtype {stored.dtype[:20]!r}, not uint8")
     if stored.shape != shape:
         raise _fault(path, f"has 'data' of shape {_shape_text(stored.shape)}, not {shape}")
-    if stored.data is None or len(stored.data) != IMAGES_PER_FILE * IMAGE_BYTES:
+    elements = stored.elements()
+    if elements is None or len(elements) != IMAGES_PER_FILE * IMAGE_BYTES:
         raise _fault(path, f"has 'data' with fewer or more bytes than its shape {shape} says")
-    pixels = np.frombuffer(stored.data, np.uint8)
+    pixels = np.frombuffer(elements, np.uint8)
     return pixels.reshape(shape, order="F" if stored.order == "F" else "C")
 
 
 def _shape_text(shape: object) -> str:
-    """A shape as Python writes it; the file may have put anything there."""
+    """Writes a shape as Python does; the file may have put anything there."""
     if isinstance(shape, tuple) and len(shape) <= 8 and all(type(n) is int for n in shape):
         return str(shape)
     return "unknown"
 
 
 def _labels(path: Path, batch: dict[str, object]) -> list[int]:
-    """The labels of a batch, IMAGES_PER_FILE ints 0..9."""
+    """Checks the labels of a batch and returns them: IMAGES_PER_FILE ints 0..9."""
     labels = _item(path, batch, "labels")
     if not isinstance(labels, list):
         raise _fault(path, f"has a {type(labels).__name__} for 'labels', not a list")
@@ -318,7 +299,7 @@ def _labels(path: Path, batch: dict[str, object]) -> list[int]:
 
 
 def _read_class_names(path: Path) -> tuple[tuple[str, ...], bool]:
-    """The ten class names, and whether the file is the published one."""
+    """Reads the ten class names; returns also whether the file is the published one."""
     if not os.path.lexists(path):
         return CLASS_NAMES, False
     data = _file_bytes(path)

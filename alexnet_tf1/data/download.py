@@ -1,10 +1,9 @@
-"""Fetches an archive and unpacks it, so that half a job is never taken for a whole one."""
+"""Downloads an archive and unpacks it, each whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import os
 import shutil
 import tarfile
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
 
 TIMEOUT_S: Final = (10, 60)  # to connect, and between two packets
@@ -27,8 +27,8 @@ class DownloadError(UserError):
 def fetch(url: str, sha256: str, target: Path, *, progress: bool) -> None:
     """Downloads a file, unless it is there with this hash already.
 
-    The bytes go to a temporary file beside target, which takes target's name only when their
-    hash is right: neither an interruption nor a second process leaves anything to be trusted.
+    The bytes go to a temporary file beside target, which gets target's name only when their hash
+    is right. So neither an interruption nor a second process leaves half a file under that name.
 
     Args:
       url: an http(s) address.
@@ -40,7 +40,7 @@ def fetch(url: str, sha256: str, target: Path, *, progress: bool) -> None:
       DownloadError: if the server cannot be reached or sends something else.
       UserError: if target cannot be written.
     """
-    import pooch  # takes 0.2 s with requests, which only a download should cost
+    import pooch  # takes 0.2 s with requests; only a download should cost that
     import requests
 
     pooch.get_logger().setLevel("ERROR")  # the caller has announced the download
@@ -57,7 +57,7 @@ def fetch(url: str, sha256: str, target: Path, *, progress: bool) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """A network error in a few words: the innermost cause, without object addresses."""
+    """Says a network error in a few words: the innermost cause, without object addresses."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"HTTP status {response.status_code}"
@@ -68,12 +68,16 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:120] or type(inner).__name__
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder that can be written to, or raises UserError."""
+def make_writable(folder: Path) -> list[Path]:
+    """Makes a folder that can be written to; returns the folders made, the lowest first.
+
+    Raises:
+      UserError: if it cannot be made or written to.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = files.make_folders(folder)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return made
     except OSError as error:
         raise _unwritable(folder, error) from error
 
@@ -87,8 +91,12 @@ def unpack(archive: Path, names: Collection[str], folder: Path) -> None:
     """Unpacks the named files of a .tar.gz into a new folder, all or none.
 
     Only regular files called `<folder's name>/<one of names>` are read, and the bytes are
-    written under our own names: no path and no link of the archive is ever followed. The folder
-    is filled beside its place and then renamed; of two processes, the later uses the earlier's.
+    written under our own names: no path and no link of the archive is ever followed. Of two
+    processes that unpack at once, the later uses what the earlier unpacked.
+
+    pooch.Untar is not used, as it keeps none of this: it bounds no size, leaves a half-filled
+    folder behind, and before Python 3.12 follows the archive's paths. tarfile's data filter would
+    add nothing here, and some Python 3.10 and 3.11 lack it.
 
     Args:
       archive: a gzipped tar file.
@@ -99,16 +107,17 @@ def unpack(archive: Path, names: Collection[str], folder: Path) -> None:
       UserError: if the archive is damaged, holds none of the files or larger ones than
         MAX_FILE_BYTES, or if the folder cannot be written.
     """
+    wanted = {(folder.name, name) for name in names}
     try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as aside:
-            filling = Path(aside) / folder.name
-            filling.mkdir()  # with the usual permissions: a temporary folder is the owner's only
-            if not _copy_members(archive, names, filling):
+        with files.filled_aside(folder) as filling:
+            if not _copy_members(archive, wanted, filling):
                 raise UserError(f"{archive} holds no {folder.name}/{min(names)}; {_AGAIN}")
-            _put_in_place(filling, folder)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise UserError(f"{archive} is damaged ({error}); {_AGAIN}") from error
     except OSError as error:
+        with contextlib.suppress(OSError):
+            if any(folder.iterdir()):  # another process was first
+                return
         why = error.strerror or error
         raise UserError(
             f"cannot unpack {archive} into {folder.parent}: {why}; copy it to a writable folder "
@@ -120,7 +129,7 @@ _AGAIN: Final = "delete it, and it is downloaded again"
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """A gzip stream that ends in an error where a bomb would begin."""
+    """Reads a gzip file of at most MAX_ARCHIVE_BYTES; a bomb's next byte is an error."""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0 or self.tell() + size > MAX_ARCHIVE_BYTES:
@@ -128,36 +137,24 @@ class _BoundedGzip(gzip.GzipFile):
         return super().read(size)
 
 
-def _copy_members(archive: Path, names: Collection[str], into: Path) -> int:
-    """Copies the wanted members; answers how many there were."""
-    wanted = {(into.name, name) for name in names}
+def _copy_members(archive: Path, wanted: set[tuple[str, str]], into: Path) -> int:
+    """Copies the members at the wanted paths; returns how many there were."""
     copied = 0
     with _BoundedGzip(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for member in tar:
             if not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data:
                 raise tarfile.ReadError(f"{member.name[:80]!r} has {member.size} bytes")
             place = PurePosixPath(member.name).parts
-            if place not in wanted or not member.isreg():
+            if len(place) != 2 or place not in wanted or not member.isreg():
                 continue
             if member.size > MAX_FILE_BYTES:
-                raise tarfile.ReadError(f"{place[-1]} has {member.size} bytes")
+                raise tarfile.ReadError(f"{place[1]} has {member.size} bytes")
             source = tar.extractfile(member)
             assert source is not None  # it is a regular file
-            with source, (into / place[-1]).open("xb") as target:
+            with source, (into / place[1]).open("xb") as target:
                 shutil.copyfileobj(source, target, 2**20)
             wanted.discard(place)  # the first of a name counts
             copied += 1
             if not wanted:
                 break
     return copied
-
-
-def _put_in_place(filled: Path, folder: Path) -> None:
-    """Renames a filled folder to its name, unless another process was first."""
-    try:
-        os.rename(filled, folder)  # an empty folder in its place is replaced, a full one is not
-    except OSError:
-        with contextlib.suppress(OSError):
-            if any(folder.iterdir()):
-                return
-        raise

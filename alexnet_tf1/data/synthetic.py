@@ -1,4 +1,4 @@
-"""The embedded stand-in for CIFAR-10: drawn patterns and shapes (no TensorFlow, no download).
+"""Draws the embedded synthetic set: patterns and shapes (no TensorFlow, no download).
 
 Ten kinds of figure, each in two random colours at a random place, size, brightness and contrast,
 under noise. No single pixel, colour or mean tells the class; a convolution can. Everything is
@@ -51,9 +51,9 @@ def _draw_split(random: np.random.RandomState, count: int) -> Split:
     images = np.empty((count, 3, SIDE, SIDE), np.uint8)
     figure = _figures(random, labels)[:, np.newaxis]  # [N, 1, 32, 32]
     ink, paper = (_integers(random, 0, 256, (count, 3, 1, 1)) for _ in range(2))
-    # Rather pale and bright, and not equally so: then what a layer sees has neither mean 0 nor
-    # variance 1, and a batch normalisation whose moving averages stayed there shows it. (Grey
-    # on average, it hardly did; near white, even averages that were updated lagged for 600 steps.)
+    # Rather pale and bright, and not equally so: then a layer's inputs have neither mean 0 nor
+    # variance 1, and a batch normalisation whose moving averages stayed there shows it. (Images
+    # grey on average hardly showed it; near white, even updated averages lagged for 600 steps.)
     contrast = _integers(random, 100, 200, (count, 1, 1, 1))  # in 256ths
     brightness = _integers(random, 140, 180, (count, 1, 1, 1))
     step = 500  # images at a time: 32-bit integers of all at once would take 90 MB
@@ -67,12 +67,12 @@ def _draw_split(random: np.random.RandomState, count: int) -> Split:
 
 
 def _integers(random: np.random.RandomState, low: int, high: int, shape: tuple[int, ...]) -> Ints:
-    """Uniform integers in [low, high); the type is named because its default is the machine's."""
+    """Draws uniform integers in [low, high), as int32: the default type is the machine's."""
     return random.randint(low, high, shape, np.int32)
 
 
 def _figures(random: np.random.RandomState, labels: npt.NDArray[np.int64]) -> Mask:
-    """Where each image has ink, bool [N, 32, 32]."""
+    """Draws one figure an image: bool [N, 32, 32], True where it has ink."""
     count = len(labels)
     place = _integers(random, 0, 2**16, (count, 2, 1, 1))
     size = _integers(random, 0, 2**16, (count, 1, 1))
@@ -85,7 +85,7 @@ def _figures(random: np.random.RandomState, labels: npt.NDArray[np.int64]) -> Ma
 
 
 def _pattern(name: str, x_shift: Ints, y_shift: Ints, size: Ints) -> Mask:
-    """A pattern over the whole image.
+    """Draws a pattern over the whole image.
 
     Args:
       name: one of the first five class names.
@@ -116,7 +116,7 @@ def _pattern(name: str, x_shift: Ints, y_shift: Ints, size: Ints) -> Mask:
 
 
 def _shape(name: str, x_shift: Ints, y_shift: Ints, size: Ints) -> Mask:
-    """One shape on an empty ground; arguments and answer as for `_pattern`.
+    """Draws one shape on an empty ground; arguments and result as for `_pattern`.
 
     The centre lies 11 to 20 pixels from the left and the top, the radius is 6 to 11 pixels.
     """

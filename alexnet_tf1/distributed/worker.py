@@ -12,7 +12,8 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import dataset
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import handshake
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.heartbeat import Peers
@@ -55,7 +56,7 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
         handshake.check_wanted(cluster, config, wanted)
         team = Team(cluster, devices)
         team.check(config)
-        data = dataset.load(
+        data = load_dataset(
             config.dataset,
             Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
             announce=out.announce,
@@ -83,7 +84,7 @@ class FollowerHooks(contextlib.ExitStack):
       augmentation: see train.Hooks.
     """
 
-    def __init__(self, config: TrainConfig, data: dataset.Dataset) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset) -> None:
         """Takes the chief's settings and the images."""
         super().__init__()
         self.optimizer = optimizer_for(config)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Split
@@ -51,7 +51,7 @@ def evaluate_run(
     """
     run = runs.open_run(run_dir)
     if pictures:
-        runs.check_writable(run.folder, confusion.MATRIX, confusion.WORST)
+        files.check_writable(run.folder, confusion.MATRIX, confusion.WORST)
     config = dataclasses.replace(
         run.config,
         batch_size=batch_size or run.config.batch_size,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from alexnet_tf1 import files
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
@@ -76,7 +77,7 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
-    runs.check_writable(run.folder, "diagnose.json", "diagnose.png")
+    files.check_writable(run.folder, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
@@ -100,7 +101,7 @@ def diagnose(
         "changed_variables": own.effects.changed_variables,
     }
     found["verdict"] = verdict(found)
-    runs.write_json(run.folder / "diagnose.json", found)
+    files.write_json(run.folder / "diagnose.json", found)
     plots.diagnosis(found, run.folder / "diagnose.png")
     return found
 

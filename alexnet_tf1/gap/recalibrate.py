@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
 from alexnet_tf1.config import TrainConfig
@@ -57,7 +57,7 @@ def recalibrate(
     """
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
-    runs.check_writable(run.checkpoints)
+    files.check_writable(run.checkpoints)
     with RunLock(run.folder):  # it writes a checkpoint, as training does
         return _recalibrate(run, source, images, network.load_data(run, data_dir))
 

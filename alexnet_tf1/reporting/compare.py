@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import compare_table
 from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import resume
 
 TABLE, PICTURE = "compare.md", "compare.png"
 MOST_RUNS: Final = 100  # more cannot be told apart in a picture
@@ -135,8 +135,7 @@ def _number(values: dict[str, Any], key: str, source: str) -> Any:
 
 def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:
     """Finds the data that a run saw: name, verified and checksum (None if not known)."""
-    path = run.folder / resume.DATA
-    noted = runs.read_json(path) if os.path.isfile(path) else None
+    noted = files.read_json(run.folder / runs.DATA)
     noted = noted if isinstance(noted, dict) else {}
     given = result.get("dataset")
     given = given if isinstance(given, dict) else {}
@@ -217,13 +216,13 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out {folder} cannot be made ({reason}); name another folder") from None
-    runs.check_writable(folder)
+    files.check_writable(folder)
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
     compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)
     table = compare_table.comparison_table(found)
     page = f"<!-- written by {MARK} -->\n{table}\n\n![]({PICTURE})\n"
-    runs.write_bytes(folder / TABLE, page.encode("utf-8"))
+    files.write_bytes(folder / TABLE, page.encode("utf-8"))
 
 
 def _check_ours(path: Path) -> None:

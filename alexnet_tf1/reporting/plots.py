@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from alexnet_tf1.runs import folder as runs
+from alexnet_tf1 import files
 
 # From Okabe and Ito's palette, whose colours colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -34,7 +34,7 @@ def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
     """
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": software})
-    runs.write_bytes(path, image.getvalue())
+    files.write_bytes(path, image.getvalue())
 
 
 def name_of(data: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""A run folder: its files, its lock, its checkpoints, where to go on."""
+"""Run folders: files, lock, checkpoints, and where an interrupted run goes on."""

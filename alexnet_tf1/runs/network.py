@@ -11,8 +11,8 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.alexnet import AlexNet, build_alexnet
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import dataset
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
@@ -66,7 +66,7 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
     """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
     folder = data_dir or run.config.data_dir
-    return dataset.load(
+    return load_dataset(
         run.config.dataset,
         Path(folder) if folder else None,
         announce=lambda line: print(line, file=sys.stderr),

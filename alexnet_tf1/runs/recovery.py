@@ -1,10 +1,10 @@
-"""A run's checkpoints: which is whole, which is the newest such, and what a kill left of others.
+"""Finds the newest intact checkpoint of a run, and removes what a kill left of others.
 
 tf.train.Saver writes `model.ckpt-<step>.data-00000-of-00001.tempstate<number>` and renames it,
-then does the same with `.index`, then writes the `checkpoint` file and `.meta`. A kill so leaves
-temporary files, or data without an index; to remove an old checkpoint it takes `.meta`, `.index`
-and the data away in this order, which leaves no more than that. Nothing is flushed to the disk:
-after a power cut a file of any length may be there, full of zeros.
+then does the same with `.index`, then writes the `checkpoint` file and `.meta`. A kill therefore
+leaves temporary files, or data without an index. To remove an old checkpoint, Saver removes
+`.meta`, `.index` and the data in this order, which leaves no more than that. Nothing is flushed to
+the disk: after a power cut a file of any length may be there, full of zeros.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _SHARDS = re.compile(rf"{_NAME}(?:-recalibrated)?_temp")  # of a Saver with shar
 
 
 def problem(prefix: str) -> str | None:
-    """Says what is wrong with a checkpoint that tf.train.Saver wrote (V2).
+    """Finds the first fault of a checkpoint that tf.train.Saver wrote (V2).
 
-    Every byte that a restore reads is read and compared with its checksum; `.meta` is not looked
-    at, as no restore needs it. Imports TensorFlow.
+    Every byte that a restore reads is read and compared with its checksum. `.meta` is not read,
+    as no restore needs it. Imports TensorFlow.
 
     Args:
       prefix: as Saver.restore takes it.
 
     Returns:
-      None if it is whole; else one short phrase, e.g. "its index is missing".
+      None if it is whole; else one short phrase, e.g. "model.ckpt-20.index is missing".
 
     Raises:
-      UserError: if TensorFlow cannot read from such a path, whatever lies there.
+      UserError: if TensorFlow cannot read from such a path, whatever is there.
     """
-    from alexnet_tf1.checkpoint import reader as checkpoint_files
+    from alexnet_tf1.checkpoint import reader
 
     try:
-        checkpoint_files.verify(prefix)
+        reader.verify(prefix)
     except DamagedError as error:
         return str(error)
     except FileNotFoundError as error:
@@ -59,9 +59,9 @@ def problem(prefix: str) -> str | None:
 def newest_sound(folder: Path, announce: Callable[[str], None]) -> str | None:
     """Finds the newest whole checkpoint of training, by the steps in the names.
 
-    The `checkpoint` file is not asked: it may be missing, stale or damaged itself. Recalibrated
-    checkpoints are passed over, as training does not go on from them. To be called before
-    `sweep`, which takes away what is announced here.
+    The `checkpoint` file is not read: it may be missing, old or damaged itself. Recalibrated
+    checkpoints are left out, as training does not go on from them. Call it before `sweep`, which
+    removes what is announced here.
 
     Args:
       folder: a run's `checkpoints/`.
@@ -102,9 +102,9 @@ def newest_sound(folder: Path, announce: Callable[[str], None]) -> str | None:
 def sweep(folder: Path) -> list[str]:
     """Removes what a kill in the middle of a save leaves behind, and no other file.
 
-    That is Saver's temporary files, data or `.meta` without an index, and an index none of whose
-    data is there. A damaged checkpoint stays. Nobody may be saving to the folder meanwhile: hold
-    the run's lock.
+    These are Saver's temporary files, data or `.meta` without an index, and an index without any
+    data. A damaged checkpoint stays. The caller holds the run's lock, so that nobody saves to the
+    folder meanwhile.
 
     Args:
       folder: a run's `checkpoints/`.
@@ -157,13 +157,13 @@ def _remove(path: Path) -> None:
 
 
 def with_times(prefixes: Iterable[str]) -> list[tuple[str, float]]:
-    """What `Saver.set_last_checkpoints_with_time` takes: those that are there, and since when.
+    """Lists checkpoints as `Saver.set_last_checkpoints_with_time` takes them.
 
     Args:
       prefixes: of checkpoints, the oldest first.
 
     Returns:
-      Each prefix with the time its index was written, in seconds since 1970.
+      Each prefix whose index is there, with the time it was written, in seconds since 1970.
     """
     indexes = [(prefix, Path(f"{prefix}.index")) for prefix in prefixes]
     return [(prefix, path.stat().st_mtime) for prefix, path in indexes if path.is_file()]

@@ -1,37 +1,36 @@
-"""Going on with a run where its newest whole checkpoint stands, as if nothing had happened."""
+"""Finds where an interrupted run goes on, so that it ends in the bits it would have ended in."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from alexnet_tf1 import files
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import recovery as checkpoints
+from alexnet_tf1.runs import recovery
 
-DATA = "data.json"
-# Where things are, how far to go, and on how many devices.
+# The options that a resumed run may be given anew.
 MAY_DIFFER = ("run_dir", "data_dir", "steps", "devices", "worker_timeout")
 
 
 class Start(NamedTuple):
-    """Where a run goes on.
+    """The place where a run goes on.
 
-    The order of the examples and its random state follow from the seed and the step
-    (`Batches.skip`), so that a checkpoint of every variable and config.json are all it takes.
+    The order of the examples follows from the seed and the step (`Batches.skip`). So a checkpoint
+    of every variable and config.json are enough.
 
     Attributes:
       step: steps trained.
       checkpoint: prefix to restore; None to begin at the beginning.
       kept: prefixes of the older checkpoints, the oldest first.
-      test_is_due: whether this step has a [Test], which its checkpoint is from before.
+      test_is_due: whether this step has a [Test]; the checkpoint was saved before it.
       resumed: whether the run was begun before.
     """
 
@@ -43,7 +42,7 @@ class Start(NamedTuple):
 
 
 def settings(given: Mapping[str, Any]) -> TrainConfig:
-    """The settings to go on with: the run's own, which what is given may not contradict.
+    """Reads the settings to go on with: the run's own, which the given options may not contradict.
 
     Args:
       given: the options that were typed, by field name.
@@ -89,9 +88,9 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
-    """Finds where to go on, and takes away what a kill left behind.
+    """Finds where to go on, and removes what a kill left behind.
 
-    Metrics of later steps are cut off, as they will be written again.
+    Metrics of later steps are removed too, as they will be written again.
 
     Args:
       run: to go on with; this process holds its lock.
@@ -104,8 +103,8 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
       UserError: if no checkpoint is whole though there are some, or the metrics are damaged.
     """
     run.checkpoints.mkdir(exist_ok=True)
-    checkpoint = checkpoints.newest_sound(run.checkpoints, announce)
-    checkpoints.sweep(run.checkpoints)
+    checkpoint = recovery.newest_sound(run.checkpoints, announce)
+    recovery.sweep(run.checkpoints)
     step = step_of(checkpoint) if checkpoint else 0
     cut_metrics(run.folder / runs.METRICS, step, run.config.log_every)
     there = (str(path.with_suffix("")) for path in run.checkpoints.glob("model.ckpt-*.index"))
@@ -113,7 +112,7 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
         (name for name in there if name.rpartition("-")[2].isdecimal() and step_of(name) <= step),
         key=step_of,
     )
-    for name in older[: -run.config.keep]:  # killed before Saver had taken it away
+    for name in older[: -run.config.keep]:  # killed before Saver had removed it
         for path in sorted(run.checkpoints.glob(f"{Path(name).name}.*"), reverse=True):
             path.unlink()  # .meta, .index, then the data: never an index without them
     older = older[-run.config.keep :]
@@ -122,12 +121,12 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
 
 
 def step_of(prefix: str) -> int:
-    """The step in a checkpoint's name: .../model.ckpt-2500 -> 2500."""
+    """Reads the step in a checkpoint's name: .../model.ckpt-2500 -> 2500."""
     return int(prefix.rpartition("-")[2])
 
 
 def cut_metrics(path: Path, step: int, log_every: int) -> None:
-    """Drops what a run that goes on after `step` would not have written, or writes again.
+    """Removes what a run that goes on after `step` writes again or would not have written.
 
     That is what came later, the line of a last step that is no longer the last, and a line that
     a kill cut short.
@@ -140,7 +139,10 @@ def cut_metrics(path: Path, step: int, log_every: int) -> None:
     Raises:
       UserError: if another line is not a record.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if not path.is_file():
+        return
+    data = files.read_bytes(path, runs.MAX_METRICS_BYTES, files.RESTORE)
+    lines = data.splitlines(keepends=True)
     kept = []
     for number, line in enumerate(lines, 1):
         try:
@@ -155,26 +157,22 @@ def cut_metrics(path: Path, step: int, log_every: int) -> None:
         if not again and not was_last:
             kept.append(line if line.endswith(b"\n") else line + b"\n")
     if kept != lines:
-        aside = path.with_name(f".{path.name}.cut")
-        aside.write_bytes(b"".join(kept))
-        os.replace(aside, path)
+        files.write_bytes(path, b"".join(kept))
 
 
 def remember_data(run: runs.Run, data: Dataset) -> None:
     """Notes which images a run is trained on; `check_data` compares."""
-    runs.write_json(run.folder / DATA, fingerprint(data))
+    files.write_json(run.folder / runs.DATA, fingerprint(data))
 
 
 def check_data(run: runs.Run, data: Dataset) -> None:
-    """Makes sure that a run goes on with the images it began with.
+    """Compares the images with those that the run began with.
 
     Raises:
-      UserError: if they differ; a run from before they were noted passes.
+      UserError: if they differ; a run that is older than this note passes.
     """
-    path = run.folder / DATA
-    if not path.is_file():
-        return
-    if runs.read_json(path) != fingerprint(data):
+    noted = files.read_json(run.folder / runs.DATA)
+    if noted not in (None, fingerprint(data)):
         raise UserError(
             f"{run.folder} was trained on other images than those of this {data.name}; "
             "name their folder with --data-dir"
@@ -182,7 +180,7 @@ def check_data(run: runs.Run, data: Dataset) -> None:
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:
-    """Which images these are, in a few JSON-ready values."""
+    """Describes the training images by a few JSON-ready values, among them checksums."""
     return {
         "name": data.name,
         "train_images": len(data.train.labels),

@@ -1,1 +1,1 @@
-"""A trained run in use: predictions for image files, a SavedModel for servers."""
+"""Uses a trained run: predictions for image files, a SavedModel for servers."""

@@ -1,10 +1,9 @@
-"""A trained run as a SavedModel that serves: raw images in, probabilities and classes out."""
+"""Writes a trained run as a SavedModel: raw images in, probabilities and classes out."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import norms
-from alexnet_tf1.alexnet import AlexNet, FcBatchNorm, inference
+from alexnet_tf1 import files, norms
+from alexnet_tf1.alexnet import AlexNet, inference
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
@@ -23,7 +22,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.ops import Tensor
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
-from alexnet_tf1.serving import servable as single
+from alexnet_tf1.serving import servable
 from alexnet_tf1.session import open_session
 
 TAG = tf.saved_model.tag_constants.SERVING
@@ -40,21 +39,19 @@ def export(
     target: str,
     *,
     checkpoint: str | None = None,
-    fc_batch_norm: FcBatchNorm | None = None,
     tflite: bool = False,
 ) -> dict[str, Any]:
     """Writes a run's network as a SavedModel for inference, whole or not at all.
 
-    It computes in float32 with TensorFlow's own ops whatever the run was trained with, and all
-    four normalisations read moving averages or recalibrated statistics: what an image is
-    answered does not depend on the images it is sent with. `assets.extra/class_names.txt` holds
-    the name of class 0 in its first line, of class 9 in its tenth.
+    It computes in float32 with TensorFlow's own ops, whatever the run was trained with. All four
+    normalisations read moving averages or recalibrated statistics, so the answer to an image does
+    not depend on the images it is sent with. `assets.extra/class_names.txt` holds the name of
+    class 0 in its first line, of class 9 in its tenth.
 
     Args:
       run_dir: the run folder.
       target: folder to write; it must not be there, or be empty.
       checkpoint: a checkpoint's prefix or step; None for the newest.
-      fc_batch_norm: "ema" or None, which mean the same; "batch" is refused.
       tflite: whether to write model.tflite into the folder too.
 
     Returns:
@@ -70,13 +67,8 @@ def export(
     run = runs.open_run(run_dir)
     place = _check_target(target)
     path = run.checkpoint(checkpoint)
-    if fc_batch_norm == "batch":
-        raise UserError(
-            "--fc-batch-norm batch normalises with the images that are served together, so one "
-            "image alone would always get the same answer; leave the option out"
-        )
-    statistics = single.statistics(run, path)
-    names = single.CLASS_NAMES[single.dataset_name(run)]
+    statistics = servable.statistics(run, path)
+    names = servable.CLASS_NAMES[servable.dataset_name(run)]
     with _quiet(), tf.Graph().as_default(), open_session() as session:
         net = _serving_network()
         network.restore(session, net, path)
@@ -100,7 +92,7 @@ def export(
         "fc_batch_norm": "ema",
         "statistics": statistics,
         "start_left": 0.0
-        if statistics == single.RECALIBRATED
+        if statistics == servable.RECALIBRATED
         else max(norm.decay**steps for norm in net.norms),
         "class_names": list(names),
         "tflite": str(Path(target) / TFLITE_FILE) if tflite else None,
@@ -108,7 +100,7 @@ def export(
 
 
 def serving(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From raw images to answers, in inference for good: there is no switch to set wrongly.
+    """Builds the network from raw images to answers, in inference only: it has no is_training.
 
     Args:
       images: uint8 [N, 32, 32, 3], red, green, blue.
@@ -116,7 +108,7 @@ def serving(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
       Logits, float32 [N, 10]; probabilities, float32 [N, 10]; classes, int64 [N].
     """
-    # Looked up, not computed: the bits of training, which scales in float64 and then rounds.
+    # Looked up, not computed: this gives the bits of training, see SCALED.
     scaled = tf.gather(tf.constant(SCALED), tf.cast(images, tf.int32))
     channel_major = tf.reshape(tf.transpose(scaled, [0, 3, 1, 2]), [-1, 3072])
     logits = inference(channel_major, False, "ema")
@@ -144,7 +136,7 @@ def _serving_network() -> AlexNet:
 
 
 def _variables_read_by(net: AlexNet) -> dict[str, Tensor]:
-    """The variables that the answers are computed from, by name."""
+    """Finds the variables that the answers are computed from, by name."""
     graph_def = tf.get_default_graph().as_graph_def()
     needed = tf.graph_util.extract_sub_graph(graph_def, [net.logits.op.name])
     names = {node.name for node in needed.node}
@@ -152,11 +144,11 @@ def _variables_read_by(net: AlexNet) -> dict[str, Tensor]:
 
 
 def _cut_out(net: AlexNet) -> Any:
-    """The current graph as a MetaGraphDef without anything that the answers do not need.
+    """Cuts out of the current graph what the answers need, as a MetaGraphDef.
 
-    A moving average comes with ops that update it and counters for them; nothing in what is
-    served should be able to move a statistic. What initialises a variable stays, as no variable
-    can be described without it.
+    A moving average comes with ops that update it and counters for them; a graph that is served
+    must not hold them. What initialises a variable stays, as no variable can be described
+    without it.
     """
     graph, variables = tf.get_default_graph(), _variables_read_by(net)
     for key in _VARIABLES:
@@ -214,7 +206,7 @@ def _write_class_names(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def _write_tflite(folder: Path) -> None:
-    """Converts what is in `folder` as it is, and compares the answers on made-up pictures."""
+    """Converts the SavedModel in `folder`, and compares the answers on drawn pictures."""
     images = _probes()
     with tf.Graph().as_default(), open_session() as session:
         tf.saved_model.load(session, [TAG], str(folder))
@@ -237,7 +229,7 @@ def _write_tflite(folder: Path) -> None:
 
 
 def _converted(folder: Path) -> bytes:
-    """The TFLite model; only with ops of its own, none of TensorFlow's ("flex")."""
+    """Converts to TFLite, with its own ops only and none of TensorFlow's ("flex")."""
     from tensorflow import lite
 
     converter = lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[SIGNATURE])
@@ -245,7 +237,7 @@ def _converted(folder: Path) -> bytes:
 
 
 def classes_by_tflite(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """What a TFLite model answers to uint8 [N, 32, 32, 3]: int64 [N]."""
+    """Classifies uint8 [N, 32, 32, 3] with a TFLite model: int64 [N]."""
     from tensorflow import lite
 
     with warnings.catch_warnings():
@@ -258,7 +250,7 @@ def classes_by_tflite(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArra
 
 
 def _probes() -> npt.NDArray[np.uint8]:
-    """Pictures of all classes of the embedded data set: uint8 [PROBES, 32, 32, 3]."""
+    """Draws pictures of all classes of the embedded data set: uint8 [PROBES, 32, 32, 3]."""
     drawn = synthetic.generate(train_images=1, test_images=PROBES).test.images
     return np.ascontiguousarray(drawn.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
@@ -280,7 +272,7 @@ def _check_target(target: str) -> Path:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps to itself that TF1's ways of writing a SavedModel are deprecated."""
+    """Hides the warning that TF1's ways of writing a SavedModel are deprecated."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel("ERROR")
@@ -292,19 +284,16 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _aside(place: Path) -> Iterator[Path]:
-    """A folder that becomes `place` when all went well, and else is gone with all it holds."""
-    made = [folder for folder in place.parents if not os.path.lexists(folder)]
+    """Gives a folder to fill that becomes `place`; after an error nothing of it is left."""
+    made: list[Path] = []
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name[:64]}.") as aside:
-            yield Path(aside) / "model"
-            os.replace(Path(aside) / "model", place)
+        made = files.make_folders(place.parent)
+        with files.filled_aside(place) as folder:
+            yield folder
     except (OSError, tf.errors.OpError) as error:
         raise _unwritable(str(place), error) from None
     finally:
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # if it is empty
+        files.remove_empty(made)
 
 
 def _unwritable(target: str, error: Exception) -> UserError:

@@ -1,31 +1,30 @@
-"""A picture file of any size, as the network sees it: uint8 [32, 32, 3] (no TensorFlow).
+"""Reads picture files of any size as the network sees them: uint8 [32, 32, 3] (no TensorFlow).
 
 The steps, in this order:
 1. The first frame is decoded. Colours are taken as stored: a colour profile is not applied, CMYK
    is converted by Pillow's formula, and of 16-bit samples the upper 8 bits are kept.
-2. The largest square in the middle is taken: of W x H pixels the side S = min(W, H) at column
-   (W - S) // 2, row (H - S) // 2.
-3. The square is resized to 32 x 32 by Pillow's bicubic filter (a = -0.5), which widens with the
-   factor of shrinking, so that every pixel of the square counts; transparent ones by their
-   opacity. A square of 32 x 32 stays as it is, bit for bit.
+2. The largest square in the middle is taken, to half a pixel, and resized to 32 x 32 by Pillow's
+   bicubic filter (a = -0.5), which widens with the factor of shrinking, so that every pixel of
+   the square counts; transparent ones by their opacity (PIL.ImageOps.fit). A square of 32 x 32
+   stays as it is, bit for bit.
+3. The picture is turned as its EXIF orientation says (PIL.ImageOps.exif_transpose).
 4. What is transparent is laid on white; grey becomes three equal channels.
-5. The picture is turned as its EXIF orientation says.
 
-The file is a stranger's: what it may cost is bounded before a pixel is decoded.
+A stranger may have made the file, so its cost is bounded before a pixel is decoded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
-import stat
 import warnings
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
 
 SIDE: Final = 32  # pixels
@@ -51,18 +50,8 @@ MAX_HEADER_BYTES: Final = 16 << 20
 MAX_READS: Final = 100_000  # in all: a PNG of the largest file comes in some 30,000
 MAX_PROFILES: Final = 8  # of a PNG, b"iCCP": 1 KB each that Pillow unpacks to 1 MB, one after one
 
-BACKGROUND: Final = (255, 255, 255, 255)  # the page that cut-out pictures are made for
-ORIENTATION_TAG: Final = 0x0112
-TURNS: Final = {  # EXIF orientation -> what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_REMEDY: Final = "give a PNG, JPEG, BMP or GIF file"
+BACKGROUND: Final = (255, 255, 255, 255)  # white, the page that cut-out pictures are made for
+_REMEDY: Final = "give a PNG, JPEG, BMP or GIF file of at most 64 MiB"
 _SAVE_AGAIN: Final = "save it again as an 8-bit RGB PNG or JPEG"
 
 
@@ -71,14 +60,14 @@ class _TooManyReadsError(Exception):
 
 
 class _MeteredFile(io.BytesIO):
-    """A file in memory of which only so much can be read."""
+    """A file in memory that can be read so many times, and so many bytes of it, and no more."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.may_read(MAX_HEADER_READS, MAX_HEADER_BYTES)
 
     def may_read(self, times: int, most: int) -> None:
-        """From here on it may be read so many times, and so many bytes of it."""
+        """Sets how many times it may be read from here on, and how many bytes of it."""
         self._times_left, self._bytes_left = times, most
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -102,7 +91,9 @@ def read(path: str) -> npt.NDArray[np.uint8]:
     Raises:
       UserError: if the file is missing, too large, damaged or of another kind.
     """
-    data = _file_bytes(path)
+    data = files.read_bytes(path, MAX_FILE_BYTES, _REMEDY)
+    if not data:
+        raise UserError(f"{path} is empty; {_REMEDY}")
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes; the sizes are judged here.
         warnings.simplefilter("ignore")
@@ -112,8 +103,7 @@ def read(path: str) -> npt.NDArray[np.uint8]:
                 _check_cost(path, image, data)
                 file.may_read(MAX_READS, MAX_READS * len(data))
                 image.load()
-                small = _resized(path, image)
-                return np.array(_turned(small, _orientation(image)))
+                return np.array(_resized(path, image))
         except UserError:
             raise
         except UnidentifiedImageError:
@@ -126,27 +116,9 @@ def read(path: str) -> npt.NDArray[np.uint8]:
             raise _too_large(path, f"has more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # what Pillow's decoders raise is documented nowhere
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is damaged ({reason}); {_REMEDY} that is whole") from None
-
-
-def _file_bytes(path: str) -> bytes:
-    """The whole of a regular file of bounded size."""
-    try:
-        status = os.stat(path)  # asked before it is opened: a pipe would wait for its writer
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{path} is a folder; {_REMEDY}")
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is not a regular file; {_REMEDY}")
-        with open(path, "rb") as file:
-            data = file.read(min(status.st_size, MAX_FILE_BYTES) + 1)
-    except (OSError, ValueError) as error:  # ValueError: no name that the system can be asked for
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read ({reason}); {_REMEDY} that can be") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise _too_large(path, f"has more than {MAX_FILE_BYTES >> 20} MiB")
-    if not data:
-        raise UserError(f"{path} is empty; {_REMEDY}")
-    return data
+            raise UserError(
+                f"{path} is damaged ({reason}); give a whole PNG, JPEG, BMP or GIF file"
+            ) from None
 
 
 def _too_large(path: str, what: str) -> UserError:
@@ -175,45 +147,29 @@ def _check_cost(path: str, image: Image.Image, data: bytes) -> None:
 
 
 def _resized(path: str, image: Image.Image) -> Image.Image:
-    """The square in the middle, resized to RGB [32, 32].
+    """Crops, resizes and turns a picture: RGB [32, 32].
 
-    It is resized before it is cropped, composited or turned, all of which would copy the whole
-    picture; `box` does the cropping.
+    It is turned and laid on white after resizing, as both copy the whole picture.
     """
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    image = _resizable(path, image)
-    # Of an RGBA or LA image Pillow weights the colours by their opacity.
-    small = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box)
-    if small.mode in ("LA", "RGBA"):
-        page = Image.new("RGBA", small.size, BACKGROUND)
-        small = Image.alpha_composite(page, small.convert("RGBA"))
+    # Of an RGBA image Pillow weights the colours by their opacity.
+    small = ImageOps.fit(_averageable(path, image), (SIDE, SIDE), Image.Resampling.BICUBIC)
+    with contextlib.suppress(Exception):  # damaged EXIF of a sound picture: it stays as stored
+        small = ImageOps.exif_transpose(small)
+    if small.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", small.size, BACKGROUND), small)
     return small.convert("RGB")
 
 
-def _resizable(path: str, image: Image.Image) -> Image.Image:
-    """The image in a mode whose values may be averaged: L, LA, RGB or RGBA, 8 bits."""
-    has_transparent_colour = "transparency" in image.info
-    if image.mode.startswith("I") and not has_transparent_colour:  # 16-bit grey, kept in 16 or 32
-        return Image.fromarray(np.right_shift(np.asarray(image), 8).astype(np.uint8))
-    if image.mode in ("1", "L", "P", "RGB") and has_transparent_colour:
-        return image.convert("RGBA")
-    modes = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB"}
-    mode = modes.get(image.mode, image.mode)
-    if mode not in ("L", "LA", "RGB", "RGBA"):
-        raise UserError(f"{path} has pixels of a kind ({mode}) that is not read; {_SAVE_AGAIN}")
+def _averageable(path: str, image: Image.Image) -> Image.Image:
+    """Converts to a mode whose values may be averaged: L, RGB or RGBA, 8 bits a channel."""
+    is_transparent = image.has_transparency_data
+    if image.mode.startswith("I") and not is_transparent:  # 16-bit grey, kept in 16 or 32
+        grey = Image.fromarray(np.right_shift(np.asarray(image), 8).astype(np.uint8))
+        grey.info = image.info  # EXIF among it
+        return grey
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK"):
+        raise UserError(
+            f"{path} has pixels of a kind ({image.mode}) that is not read; {_SAVE_AGAIN}"
+        )
+    mode = "RGBA" if is_transparent else "L" if image.mode in ("1", "L") else "RGB"
     return image if mode == image.mode else image.convert(mode)
-
-
-def _orientation(image: Image.Image) -> Any:
-    """The EXIF orientation; 1, as stored, where there is none that can be read."""
-    try:
-        return image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata of a sound picture; viewers leave it as stored, too
-        return 1
-
-
-def _turned(image: Image.Image, orientation: Any) -> Image.Image:
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)

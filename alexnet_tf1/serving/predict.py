@@ -1,4 +1,4 @@
-"""What a run says of picture files: the likeliest classes, each picture judged by itself."""
+"""Classifies picture files with a trained run, each picture by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 from alexnet_tf1.serving import images as pictures
-from alexnet_tf1.serving import servable as single
+from alexnet_tf1.serving import servable
 from alexnet_tf1.session import open_session
 
 CLASSES = 10
@@ -26,14 +26,14 @@ def predict(
 ) -> dict[str, Any]:
     """Classifies picture files, each by itself: its answer does not depend on the others.
 
-    In inference, in float32 and with TensorFlow's own ops, whatever the run was trained with.
-    All four normalisations read moving averages or recalibrated statistics; a model that has
-    neither is refused, as its answer to a single image would be chance. The data set is not
-    needed: its name is in the run folder, and CIFAR-10's class names are the published ones.
+    It computes in inference, in float32 and with TensorFlow's own ops, whatever the run was
+    trained with. All four normalisations read moving averages or recalibrated statistics; a model
+    that has neither is refused, as its answer to a single image would be chance. The data set is
+    not needed: its name is in the run folder, and CIFAR-10's class names are the published ones.
 
     Args:
       run_dir: the run folder.
-      images: paths of picture files, at least one; see `pictures` for what is made of them.
+      images: paths of picture files, at least one; see serving/images.py for what is made of them.
       checkpoint: a checkpoint's prefix or step; None for the newest.
       top: classes to name for each image, 1 to 10.
 
@@ -54,8 +54,8 @@ def predict(
         raise UserError("no image is given; name a PNG, JPEG, BMP or GIF file")
     run = runs.open_run(run_dir)
     path = run.checkpoint(checkpoint)
-    statistics = single.statistics(run, path)
-    dataset = single.dataset_name(run)
+    statistics = servable.statistics(run, path)
+    dataset = servable.dataset_name(run)
     pixels = [pictures.read(image) for image in images]
     with tf.Graph().as_default(), open_session() as session:
         net = build_for_testing("ema")
@@ -64,16 +64,16 @@ def predict(
         decay = max(norm.decay for norm in net.norms)
         probabilities = [_probabilities(session, net, image) for image in pixels]
     if not np.isfinite(probabilities).all():
-        raise UserError(f"{path} gives numbers that are none (NaN); the run diverged, train anew")
+        raise UserError(f"{path} gives no numbers (NaN); the run diverged, train anew")
     return {
         "run": run_dir,
         "checkpoint": path,
         "steps": steps,
         "dataset": dataset,
         "statistics": statistics,
-        "start_left": 0.0 if statistics == single.RECALIBRATED else decay**steps,
+        "start_left": 0.0 if statistics == servable.RECALIBRATED else decay**steps,
         "images": [
-            {"image": image, "classes": _likeliest(found, single.CLASS_NAMES[dataset], top)}
+            {"image": image, "classes": _likeliest(found, servable.CLASS_NAMES[dataset], top)}
             for image, found in zip(images, probabilities, strict=True)
         ],
     }
@@ -82,7 +82,7 @@ def predict(
 def _probabilities(
     session: Any, net: AlexNet, image: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float32]:
-    """One image as a batch of one: uint8 [32, 32, 3] -> float32 [10]."""
+    """Classifies one image as a batch of one: uint8 [32, 32, 3] -> float32 [10]."""
     channel_major = SCALED[image.transpose(2, 0, 1).reshape(1, -1)]
     feed = {net.images: channel_major, net.is_training: False}
     (found,) = session.run(net.probabilities, feed)
@@ -92,7 +92,7 @@ def _probabilities(
 def _likeliest(
     probabilities: npt.NDArray[np.float32], names: Sequence[str], top: int
 ) -> list[dict[str, Any]]:
-    """The `top` classes, the likeliest first; of equal ones the lower label, as argmax takes."""
+    """Names the `top` classes, the likeliest first; of equal ones the lower label, as argmax."""
     return [
         {"class": names[label], "label": int(label), "probability": float(probabilities[label])}
         for label in np.argsort(-probabilities, kind="stable")[:top]

@@ -1,16 +1,15 @@
-"""What a model that judges images one by one needs, for `predict` and `export`."""
+"""Finds out whether a checkpoint can judge images one by one, for `predict` and `export`."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
+from alexnet_tf1 import files
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import resume
 
 CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}
 MOVING_AVERAGES, RECALIBRATED = "moving averages", "recalibrated"
@@ -18,7 +17,7 @@ _RECALIBRATED_NAME = re.compile(r"-recalibrated(-[0-9]+)?$")  # as gap.recalibra
 
 
 def statistics(run: runs.Run, checkpoint: str) -> str:
-    """What a single image is normalised by: it has no batch whose statistics mean anything.
+    """Names the statistics that a single image is normalised by, as it has no batch.
 
     Args:
       run: whose settings the checkpoint was trained with.
@@ -29,7 +28,7 @@ def statistics(run: runs.Run, checkpoint: str) -> str:
 
     Raises:
       UserError: if the checkpoint has neither: it normalises by the test batch, or its moving
-        statistics were never updated or are none.
+        statistics were never updated, or are not finite.
     """
     recalibrated = _RECALIBRATED_NAME.search(Path(checkpoint).name) is not None
     if run.config.fc_batch_norm == "batch" and not recalibrated:
@@ -49,15 +48,15 @@ def statistics(run: runs.Run, checkpoint: str) -> str:
 
 
 def dataset_name(run: runs.Run) -> str:
-    """The data set that a run was trained on, "cifar10" or "synthetic".
+    """Reads the name of the data set that a run was trained on, "cifar10" or "synthetic".
 
     Raises:
-      UserError: if what the run folder notes is neither.
+      UserError: if the run folder names another.
     """
-    path = run.folder / resume.DATA
-    noted = runs.read_json(path) if os.path.isfile(path) else None
+    path = run.folder / runs.DATA
+    noted = files.read_json(path)
     name = noted.get("name") if isinstance(noted, dict) else run.config.dataset
-    if name == "auto":  # a run from before that was noted
+    if name == "auto":  # a run that is older than this note
         name = "cifar10"
     if not isinstance(name, str) or name not in CLASS_NAMES:
         raise UserError(f"{path} names no data set known here; restore it from a copy")

@@ -13,8 +13,8 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import train as training
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import dataset
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import handshake
 from alexnet_tf1.distributed import train as distributed_training
 from alexnet_tf1.distributed.cluster import Cluster
@@ -109,7 +109,7 @@ def _reason(error: Exception) -> str:
 def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any]:
     """Runs the training, once the folder is this process's."""
     config = run.config
-    data = dataset.load(
+    data = load_dataset(
         config.dataset,
         Path(config.data_dir) if config.data_dir else None,
         announce=out.announce,

@@ -1,4 +1,4 @@
-"""What `env` tells: versions, machine, devices, data, and what to install."""
+"""Collects what `env` prints: versions, machine, devices, data, and what to install."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VECTOR_FLAGS = (
 
 
 def environment() -> dict[str, Any]:
-    """Finds out all that `env` prints; imports TensorFlow.
+    """Collects versions, machine, devices and data; imports TensorFlow.
 
     Returns:
       What `env --json` prints.
@@ -50,12 +50,12 @@ def environment() -> dict[str, Any]:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name."""
+    """Reads the processor's name."""
     return _field(cpuinfo, "model name") or platform.processor() or platform.machine()
 
 
 def vectors(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Which vector instructions the processor has; none where the system does not tell."""
+    """Lists the processor's vector instructions; none where the system does not tell."""
     flags = _field(cpuinfo, "flags").split()
     return [flag for flag in _VECTOR_FLAGS if flag in flags]
 
@@ -69,7 +69,7 @@ def _field(cpuinfo: Path, name: str) -> str:
 
 
 def memory_gb() -> float | None:
-    """Memory of the machine in GB (10**9 bytes); None where the system does not tell."""
+    """Reads the machine's memory in GB (10**9 bytes); None where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf

@@ -1,4 +1,4 @@
-"""What a run ran on: device, memory, versions."""
+"""Describes the machine that a run is on: device, memory, versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import alexnet_tf1
 
 
 def device() -> str:
-    """Names what TensorFlow trains on: the first GPU, or the CPU and its cores."""
+    """Names the device that TensorFlow trains on: the first GPU, or the CPU and its cores."""
     import tensorflow
 
     gpus = tensorflow.config.list_physical_devices("GPU")
@@ -28,17 +28,17 @@ def has_gpu() -> bool:
 
 
 def gpus() -> int:
-    """How many GPUs TensorFlow sees."""
+    """Counts the GPUs that TensorFlow sees."""
     import tensorflow
 
     return len(tensorflow.config.list_physical_devices("GPU"))
 
 
 def peak_rss_mb() -> float | None:
-    """The largest resident memory of this process so far, in MB (10**6 bytes).
+    """Measures the largest resident memory of this process so far.
 
     Returns:
-      The figure; None where the system does not tell (Windows).
+      In MB (10**6 bytes); None where the system does not tell (Windows).
     """
     if sys.platform == "win32":
         return None
@@ -49,7 +49,7 @@ def peak_rss_mb() -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide a run's bits."""
+    """Lists the versions that decide a run's bits."""
     import tensorflow
 
     return {

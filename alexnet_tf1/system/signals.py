@@ -1,4 +1,4 @@
-"""Stopping between two steps when the user or the system asks for it."""
+"""Stops between two steps when the user or the system asks for it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class Stopped(Exception):  # noqa: N818 (no error: somebody asked for it)
-    """A signal came in the midst of something that may be left undone."""
+    """A signal came during something that may be left undone."""
 
 
 class StopRequest:
-    """Notes SIGINT and SIGTERM while it is entered, so that a loop can end in good order.
+    """Notes SIGINT and SIGTERM while it is entered, so that a loop can end after a whole step.
 
-    The first signal is noted in `received`; a second one acts at once, as if nobody listened.
+    The first signal is noted in `received`; a second one acts at once, as it would without this.
 
     Attributes:
       received: the signal, or None.

@@ -16,9 +16,10 @@ from support.cifar10_files import (
     write_folder,
 )
 
-from alexnet_tf1.data import cifar10, dataset
+from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.cifar10 import UnverifiedDataWarning
 from alexnet_tf1.data.download import DownloadError
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.errors import UserError
 
 COUNT = 20  # images a file, here
@@ -65,7 +66,7 @@ def test_reads_all_images_in_order_and_warns_once(folder, arrays):
         np.testing.assert_array_equal(split.labels, labels[rows])
 
 
-def test_reading_holds_one_file_beside_the_result(folder, monkeypatch):
+def test_reading_holds_three_times_one_file_beside_the_result(folder, monkeypatch):
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", 500)
     write_folder(folder, 500)
     file_bytes = (folder / "test_batch").stat().st_size
@@ -76,7 +77,7 @@ def test_reading_holds_one_file_beside_the_result(folder, monkeypatch):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 6 * file_bytes < peak < 7.5 * file_bytes
+    assert 6 * file_bytes < peak < 9.5 * file_bytes
 
 
 def publish(monkeypatch, folder):
@@ -139,8 +140,8 @@ def dumped(content):
 
 MALFORMED = {
     "is empty": b"",
-    "truncated": GOOD[: len(GOOD) // 2],
-    "not a pickle": b"<html>404</html>",
+    r"only \d+ remain": GOOD[: len(GOOD) // 2],
+    "not a well-formed pickle .at position 0": b"<html>404</html>",
     "holds a list, not a dict": dumped([1, 2]),
     "has no key 'data'": dumped({"labels": LABELS}),
     "has no key 'labels'": python2_batch(IMAGES, LABELS).replace(text("labels"), text("fine_l")),
@@ -188,7 +189,7 @@ def huge(path):
         (lambda path: None, "is missing"),
         (lambda path: path.mkdir(), "is a folder, not a file"),
         (lambda path: path.symlink_to("nowhere"), "is missing"),
-        (huge, "has 10000000000 bytes"),
+        (huge, "has more than the 67,108,864 bytes that are read"),
         pytest.param(
             lambda path: os.mkfifo(path),
             "is not a regular file",
@@ -266,8 +267,6 @@ def test_a_failed_download_leaves_no_folder(tmp_path):
     with pytest.raises(DownloadError, match="no network"):
         cifar10.find_or_fetch(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(UserError, match="holds neither"):
-        cifar10.find_or_fetch(tmp_path / "new", download=False)
 
 
 def test_data_dir_that_cannot_be_used_is_a_mistake_of_the_users(tmp_path):
@@ -296,7 +295,7 @@ def load(name, data_dir):
     lines = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        data = dataset.load(name, data_dir, announce=lines.append)
+        data = load_dataset(name, data_dir, announce=lines.append)
     return data, lines
 
 

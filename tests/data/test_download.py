@@ -185,8 +185,8 @@ def test_the_loser_of_a_race_keeps_the_winners_folder(tmp_path, monkeypatch):
     archive = write_archive(tmp_path / "a.tar.gz", good_members())
     copy = download._copy_members
 
-    def overtaken(archive, names, into):
-        copied = copy(archive, names, into)
+    def overtaken(archive, wanted, into):
+        copied = copy(archive, wanted, into)
         (tmp_path / "batches").mkdir()
         (tmp_path / "batches" / "data_batch_1").write_bytes(b"the winner's")
         return copied
@@ -298,6 +298,6 @@ def test_the_download_waits_ten_seconds_to_connect(tmp_path, monkeypatch):
 def test_a_folder_that_is_a_file_cannot_be_made(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot write to .*--data-dir"):
-        download.make_folder(tmp_path / "file" / "folder")
-    download.make_folder(tmp_path / "new" / "folder")
+        download.make_writable(tmp_path / "file" / "folder")
+    download.make_writable(tmp_path / "new" / "folder")
     assert everything_in(tmp_path / "new") == ["folder"]

@@ -11,7 +11,7 @@ from alexnet_tf1.data.restricted_pickle import BadPickleError, RefusedNameError
 
 
 def as_numpy(array):
-    flat = np.frombuffer(array.data, array.dtype)
+    flat = np.frombuffer(array.elements(), array.dtype)
     return flat.reshape(array.shape, order=array.order)
 
 
@@ -134,8 +134,8 @@ BOMBS = {
 def test_memory_bombs_stay_small(bomb):
     tracemalloc.start()
     try:
-        if bomb in ("memo index", "frame length", "shape"):
-            restricted_pickle.loads(BOMBS[bomb])  # a number that nothing is made of
+        if bomb == "shape":
+            restricted_pickle.loads(BOMBS[bomb])  # nothing is made of it
         else:
             with pytest.raises(BadPickleError):
                 restricted_pickle.loads(BOMBS[bomb])
@@ -144,10 +144,28 @@ def test_memory_bombs_stay_small(bomb):
         tracemalloc.stop()
 
 
-def test_a_nested_key_is_refused_before_it_is_hashed():
-    doubled = b"\x80\x02})" + b"q\x00h\x00\x86" * 60  # a tuple of 2**60 leaves, shared
-    with pytest.raises(BadPickleError, match="key"):
-        restricted_pickle.loads(doubled + b"Ns.")
+NESTED_KEYS = {
+    "2**60 leaves": b"q\x00h\x00\x86" * 60,
+    "2**60 leaves, memoized after a BUILD": b"Nbq\x00h\x00\x86" * 60,
+    "2**60 leaves, memoized after an APPENDS": b"(eq\x00h\x00\x86" * 60,
+    "100,000 deep": b"\x85" * 99_000,
+}
+
+
+@pytest.mark.parametrize("key", NESTED_KEYS)
+def test_a_nested_key_is_refused_before_it_is_hashed(key):
+    with pytest.raises(BadPickleError, match=r"twice|more than 100 tuples"):
+        restricted_pickle.loads(b"\x80\x02})" + NESTED_KEYS[key] + b"Ns.")
+
+
+@pytest.mark.parametrize("name", restricted_pickle._NAMES)
+@pytest.mark.parametrize("state", [b"}X\x05\x00\x00\x00_callNs", b"N}X\x05\x00\x00\x00_callNs\x86"])
+def test_a_file_cannot_change_what_stands_for_a_name(name, state):
+    module, _, attribute = name.rpartition(".")
+    with pytest.raises(BadPickleError, match="state for what is no array"):
+        restricted_pickle.loads(
+            f"\x80\x02c{module}\n{attribute}\n".encode("latin1") + state + b"b."
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +187,7 @@ def test_a_nested_key_is_refused_before_it_is_hashed():
         b"\x80\x02cnumpy\ndtype\n)R.",
         b"\x80\x02cnumpy\ndtype\nN\x85R.",
         b"\x80\x02c_codecs\nencode\nN\x85R.",
-        b"\x80\x02c_codecs\nencode\nX\x03\x00\x00\x00\xe2\x82\xacU\x06latin1\x86R.",
+        b"\x80\x02cnumpy\ndtype\n(]X\x01\x00\x00\x00aatR.",
         b"\x80\x02X\x01\x00\x00\x00\xff.",
         b"\x80\x02c" + b"a" * 1000,
         b"\x80\x02\xff.",
@@ -206,17 +224,17 @@ def test_no_mutilation_of_a_batch_escapes_as_another_error():
 @pytest.mark.parametrize("end", [1, 10, 60, 200, 1000, -1, -5, -40])
 def test_truncation_is_called_truncation(end):
     images, labels = random_batch(3)
-    with pytest.raises(BadPickleError, match=r"truncated|not a well-formed"):
+    with pytest.raises(BadPickleError, match="not a well-formed"):
         restricted_pickle.loads(python2_batch(images, labels)[:end])
 
 
-def test_arrays_are_views_of_the_file():
+def test_reading_takes_three_times_the_file():
     images, _ = random_batch(100)
     data = b"\x80\x02}U\x04data" + python2_array(images) + b"s."
     tracemalloc.start()
     try:
         array = restricted_pickle.loads(data)["data"]
-        assert tracemalloc.get_traced_memory()[1] < images.nbytes / 5
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * images.nbytes  # beside the file itself
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(as_numpy(array), images)

@@ -14,14 +14,17 @@ from alexnet_tf1.alexnet import build_alexnet, build_for_testing
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import dataset, synthetic
+from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import kernels
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.fast.kernels import choose
 from alexnet_tf1.gap.both_modes import evaluate_run
 from alexnet_tf1.ops import ORIGINAL
+from alexnet_tf1.supervisor import run
 from alexnet_tf1.supervisor.run import run_training
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
@@ -31,7 +34,7 @@ SHORT = {"dataset": "synthetic", "fast": True, "steps": 45, "test_batches": 5}
 
 @pytest.fixture(scope="module")
 def data():
-    return dataset.load("synthetic", None, announce=print)
+    return load_dataset("synthetic", None, announce=print)
 
 
 def one_by_one(data, steps, ops=ORIGINAL, learning_rate=1e-3, **settings):
@@ -232,13 +235,11 @@ def test_the_audit_sees_which_updates_the_loop_s_body_runs(update_ops, data):
 @pytest.mark.real_data
 @pytest.mark.skipif("CIFAR10_DIR" not in os.environ, reason="needs CIFAR10_DIR")
 def test_accuracy_after_750_real_steps(tmp_path, monkeypatch):
-    load = dataset.load
-
     def fewer_test_images(*args, **kwargs):
-        found = load(*args, **kwargs)
-        return found._replace(test=dataset.Split(*(array[:2000] for array in found.test)))
+        found = load_dataset(*args, **kwargs)
+        return found._replace(test=Split(*(array[:2000] for array in found.test)))
 
-    monkeypatch.setattr(dataset, "load", fewer_test_images)
+    monkeypatch.setattr(run, "load_dataset", fewer_test_images)
     config = TrainConfig(
         dataset="cifar10", fast=True, precision="bfloat16", steps=750, test_every=750,
         run_dir=str(tmp_path / "run"),

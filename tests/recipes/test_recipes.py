@@ -193,18 +193,18 @@ def test_label_smoothing_is_the_cross_entropy_with_spread_labels():
 # ---- the images ------------------------------------------------------------------------------
 
 
-def test_a_flip_is_its_own_inverse_and_each_image_changes_sides_with_each_walk(images):
+def test_a_flip_is_its_own_inverse_and_each_image_changes_sides_with_each_epoch(images):
     rows = np.arange(7)
     change = Augmentation(3, 7, flip=True)
-    walks = [change.apply(images.copy(), rows, walk, 0) for walk in (1, 2, 3)]
+    epochs = [change.apply(images.copy(), rows, epoch, 0) for epoch in (1, 2, 3)]
     mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
-    sides = [(walk == images).all(1) for walk in walks]
-    for walk, side in zip(walks, sides, strict=True):
-        np.testing.assert_array_equal(walk, np.where(side[:, None], images, mirrored))
+    sides = [(epoch == images).all(1) for epoch in epochs]
+    for epoch, side in zip(epochs, sides, strict=True):
+        np.testing.assert_array_equal(epoch, np.where(side[:, None], images, mirrored))
     assert 0 < sides[0].sum() < 7, "all on one side"
     np.testing.assert_array_equal(sides[0], ~sides[1])
-    np.testing.assert_array_equal(walks[0], walks[2])
-    np.testing.assert_array_equal(change.apply(walks[0].copy(), rows, 1, 0), images)
+    np.testing.assert_array_equal(epochs[0], epochs[2])
+    np.testing.assert_array_equal(change.apply(epochs[0].copy(), rows, 1, 0), images)
 
 
 def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_edge(images):
@@ -221,7 +221,7 @@ def test_an_image_moves_by_at_most_the_shift_and_shows_itself_mirrored_at_the_ed
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4])
-def test_a_resumed_walk_changes_images_as_the_whole_one(images, taken):
+def test_a_resumed_run_changes_images_as_the_whole_one(images, taken):
     config = TrainConfig(flip=True, shift=3, seed=4)
     split = Split(images, np.arange(7))
     whole, resumed = in_a_run(config, split), in_a_run(config, split)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from alexnet_tf1 import files
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
@@ -141,7 +142,7 @@ def test_runs_of_different_data_are_said_to_be_so_in_every_figure(other, tmp_pat
     names = [make(tmp_path / "a", result={}), make(tmp_path / "b", **{"result": {}, **settings})]
     for name, checksum in zip(names, (1, crc), strict=True):
         data = {"name": settings.get("dataset", "cifar10"), "crc32_of_train_images": checksum}
-        runs.write_json(Path(name) / "data.json", data)
+        files.write_json(Path(name) / "data.json", data)
     found = compare(names, str(tmp_path / "out"))
     text = compare_table.comparison_table(found)
     assert not found["comparable"]

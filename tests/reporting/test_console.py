@@ -10,16 +10,16 @@ import pty
 import pytest
 from support import mistakes
 from support.cifar10_files import write_folder
-from support.machines import RIGHT
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import cifar10, dataset, synthetic
+from alexnet_tf1.data import cifar10, synthetic
+from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.recipes.presets import settings_from
 from alexnet_tf1.reporting import console, progress
 from alexnet_tf1.system import gpu
 
-IDLE = gpu.explain(RIGHT._replace(seen=0, missing=("libcudnn.so.9",)))
+IDLE = gpu.not_used("no libcudnn.so.9", "2.21.0")
 SHORT = ["--batch-size=4", "--log-every=1", "--test-every=2", "--checkpoint-every=2"]
 
 
@@ -77,7 +77,7 @@ def test_a_quiet_run_does_not_hide_what_must_be_told(runs):
 
 def test_a_quiet_run_does_not_hide_the_stand_in(small, tmp_path, capsys):
     for quiet in (True, False):
-        dataset.load("auto", tmp_path, announce=console.Console(quiet=quiet).announce)
+        load_dataset("auto", tmp_path, announce=console.Console(quiet=quiet).announce)
         out, error = capsys.readouterr()
         told, silent = (error, out) if quiet else (out, error)
         assert "Using the embedded SYNTHETIC set" in told

@@ -251,14 +251,14 @@ def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_
 
 
 @pytest.mark.parametrize("size", [50, 53])
-def test_skipping_leads_where_walking_leads(size):
+def test_skipping_leads_where_taking_leads(size):
     split = Split(np.zeros([size, 1], np.uint8), np.arange(size))
     for steps in (0, 1, 9, 10, 11, 23):
-        walked, skipped = Batches(split, 3), Batches(split, 3)
+        taken, skipped = Batches(split, 3), Batches(split, 3).skip(steps, 5)
         for _ in range(steps):
-            walked.next_rows(5)
-        skipped.skip(steps, 5)
-        np.testing.assert_array_equal(walked.next_rows(5), skipped.next_rows(5))
+            taken.next_batch(5)
+        for _ in range(12):
+            np.testing.assert_array_equal(taken.next_batch(5)[1], skipped.next_batch(5)[1])
 
 
 def test_a_damaged_line_of_metrics_is_named_unless_it_is_the_last(tmp_path):

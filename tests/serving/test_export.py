@@ -241,8 +241,6 @@ def test_a_recalibrated_checkpoint_of_the_original_s_normalisation_is_served(
     ("settings", "parts"),
     [
         ({"checkpoint": str(STEPS)}, ["recalibrate", "--fc-batch-norm ema"]),
-        ({"checkpoint": str(STEPS), "fc_batch_norm": "ema"}, ["recalibrate", "by the batch"]),
-        ({"fc_batch_norm": "batch"}, ["--fc-batch-norm batch", "leave the option out"]),
         ({"checkpoint": "7"}, ["--checkpoint 7 is not there"]),
     ],
 )

@@ -14,9 +14,10 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.files import write_json
 from alexnet_tf1.gap import recalibrate as gap
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import network, resume
+from alexnet_tf1.runs import network
 from alexnet_tf1.serving.predict import predict
 from alexnet_tf1.supervisor.run import run_training
 
@@ -201,12 +202,12 @@ def test_the_data_set_need_not_be_there(run_folder, files, tmp_path, monkeypatch
     folder = variant(run_folder, tmp_path / "a", dataset="auto", data_dir="/nowhere")
     found = predict(str(folder), files[:1])
     assert found["dataset"] == "synthetic", "auto had settled on it when the run was trained"
-    runs.write_json(folder / resume.DATA, {"name": "cifar10"})
+    write_json(folder / runs.DATA, {"name": "cifar10"})
     found = predict(str(folder), files[:1], top=10)
     assert found["dataset"] == "cifar10"
     answers = found["images"][0]["classes"]
     assert {c["label"]: c["class"] for c in answers} == dict(enumerate(cifar10.CLASS_NAMES))
-    runs.write_json(folder / resume.DATA, {"name": ["mnist"]})
+    write_json(folder / runs.DATA, {"name": ["mnist"]})
     assert "data.json" in refusal(folder, files[:1])
 
 

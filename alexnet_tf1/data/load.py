@@ -1,0 +1,53 @@
+"""Loads CIFAR-10, or the synthetic set in its place (no TensorFlow)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from alexnet_tf1.data import cifar10, synthetic
+from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.data.download import DownloadError
+
+
+def load_dataset(
+    name: Literal["auto", "cifar10", "synthetic"],
+    data_dir: Path | None,
+    *,
+    announce: Callable[[str], None],
+    progress: bool = False,
+) -> Dataset:
+    """Loads a data set, and announces whatever the user might not expect of it.
+
+    Args:
+      name: "auto" takes CIFAR-10 if it is there or can be downloaded, else the synthetic set.
+        Files that are there and damaged are an error even so: the user has to mend them.
+      data_dir: where CIFAR-10 is or is to be, see `cifar10.find_or_fetch`.
+      announce: is given every line meant for the user.
+      progress: True shows a progress bar while downloading.
+
+    Returns:
+      The data set. The synthetic one does not depend on the run's seed.
+
+    Raises:
+      UserError: if CIFAR-10 is damaged, or was asked for by name and cannot be had.
+    """
+    if name == "synthetic":
+        return synthetic.generate()
+    try:
+        folder = cifar10.find_or_fetch(data_dir, progress=progress, announce=announce)
+    except DownloadError as error:
+        if name == "cifar10":
+            raise
+        announce(f"*** No CIFAR-10: {error}.")
+        announce("*** Using the embedded SYNTHETIC set: its accuracies are not CIFAR-10's. ***")
+        return synthetic.generate()
+    with warnings.catch_warnings():
+        # Announced once, in a line of its own; a warning would show a line of source as well.
+        warnings.simplefilter("ignore", cifar10.UnverifiedDataWarning)
+        data = cifar10.read(folder)
+    if not data.verified:
+        announce(f"warning: {cifar10.unverified(folder)}")
+    return data

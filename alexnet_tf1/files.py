@@ -1,0 +1,166 @@
+"""Reads files within bounds, and writes files and folders whole or not at all.
+
+Everything that opens a file by itself goes through here; TensorFlow opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from alexnet_tf1.errors import UserError
+
+MAX_JSON_BYTES: Final = 1 << 20  # what this program writes has a few thousand
+RESTORE: Final = "restore it from a copy"
+
+
+def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
+    """Reads a regular file of bounded size.
+
+    Args:
+      path: of the file.
+      most: bytes that it may have.
+      remedy: ends the message of an error.
+
+    Returns:
+      All of its bytes.
+
+    Raises:
+      UserError: if it is missing, no regular file, too large or cannot be read.
+    """
+    try:
+        status = os.stat(path)  # asked before it is opened: a pipe would wait for its writer
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{path} is a folder, not a file; {remedy}")
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path} is not a regular file; {remedy}")
+        with open(path, "rb") as file:
+            data = file.read(min(status.st_size, most) + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except (OSError, ValueError) as error:  # ValueError: no name that the system can be asked for
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read ({reason}); {remedy}") from None
+    if len(data) > most:
+        raise UserError(f"{path} has more than the {most:,} bytes that are read; {remedy}")
+    return data
+
+
+def read_text(path: Path, most: int) -> str:
+    """Reads a UTF-8 file; bounds and errors as for `read_bytes`."""
+    try:
+        return read_bytes(path, most, RESTORE).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} cannot be read (not UTF-8 text); {RESTORE}") from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; None where there is none.
+
+    Raises:
+      UserError: if it cannot be read, is larger than MAX_JSON_BYTES or is not JSON.
+    """
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
+        return None
+    return parse_json(read_text(path, MAX_JSON_BYTES), str(path))
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parses JSON; `source` names the text where it is not JSON (UserError)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not JSON ({error}); {RESTORE}") from None
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: to a temporary file, then renamed.
+
+    Raises:
+      UserError: if the file cannot be written.
+    """
+    try:
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(handle, "wb") as file:
+                file.write(content)
+            os.chmod(aside, 0o644)  # mkstemp makes it private
+            os.replace(aside, path)
+        except BaseException:
+            os.unlink(aside)
+            raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); free the place") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file as `write_bytes` does; refuses NaN and infinities, as JSON has none."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8"))
+
+
+def check_writable(folder: Path, *names: str) -> None:
+    """Finds out before minutes of measuring whether files of these names can be written.
+
+    Raises:
+      UserError: if not.
+    """
+    try:
+        for name in names:
+            if os.path.isdir(folder / name):
+                raise UserError(
+                    f"{folder / name} is a folder; a file is to be written there: move it away"
+                )
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to ({error.strerror}); make it writable"
+        ) from None
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Makes a folder and those above it that are missing.
+
+    Returns:
+      Those that were made, the lowest first, for `remove_empty`.
+
+    Raises:
+      OSError, ValueError: if it cannot be made; nothing is left then.
+    """
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError):
+        remove_empty(missing)
+        raise
+    return missing
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the first first, and passes over those that hold anything."""
+    for folder in folders:
+        with contextlib.suppress(OSError, ValueError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def filled_aside(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill, which takes the name `folder` when all went well.
+
+    An empty folder of that name is replaced. After an error nothing of it is left.
+
+    Raises:
+      OSError: if it cannot be written, or a folder of that name holds anything.
+    """
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:64]}.") as aside:
+        filling = Path(aside) / "filling"
+        filling.mkdir()  # with the usual permissions: a temporary folder is the owner's only
+        yield filling
+        os.replace(filling, folder)
