@@ -21,15 +21,10 @@ _SHOWN = 4
 
 
 class Switch(NamedTuple):
-    """A tensor that says whether the network trains.
+    """A tensor that says whether the network trains."""
 
-    Attributes:
-      tensor: the tensor or the variable.
-      training: its value in training.
-    """
-
-    tensor: Tensor
-    training: bool
+    tensor: Tensor  # the tensor or the variable
+    training: bool  # its value in training
 
 
 class Choices:

@@ -20,19 +20,12 @@ BATCH_SIZES = (1, 2, 5, 20, 100, 1000)
 
 
 class Cell(NamedTuple):
-    """One measured accuracy.
+    """One measured accuracy."""
 
-    Attributes:
-      mode: statistics that normalised, e.g. "inference".
-      order: "stored", or "sorted" by class, so that a batch holds one or two classes.
-      batch_size: images tested together.
-      accuracy: fraction right.
-    """
-
-    mode: str
-    order: Order
-    batch_size: int
-    accuracy: float
+    mode: str  # statistics that normalised, e.g. "inference"
+    order: Order  # "stored", or "sorted" by class, so that a batch holds one or two classes
+    batch_size: int  # images tested together
+    accuracy: float  # fraction right
 
 
 def sweep(
@@ -105,15 +98,10 @@ def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order)
 
 
 class SideEffects(NamedTuple):
-    """The side effects of evaluating.
+    """The side effects of evaluating."""
 
-    Attributes:
-      repeatable: whether a second evaluation gave the same answer for every image.
-      changed_variables: names of the variables that the two evaluations changed.
-    """
-
-    repeatable: bool
-    changed_variables: list[str]
+    repeatable: bool  # whether a second evaluation gave the same answer for every image
+    changed_variables: list[str]  # names of the variables that the two evaluations changed
 
 
 def side_effects(
@@ -144,15 +132,10 @@ def side_effects(
 
 
 class Distance(NamedTuple):
-    """The distance of a layer's moving averages from other statistics of its inputs.
+    """The distance of a layer's moving averages from other statistics of its inputs."""
 
-    Attributes:
-      mean: median over channels of |moving mean - mean| in standard deviations.
-      variance: median over channels of the larger of moving variance / variance and its
-        inverse; 1 is exact.
-    """
-
-    mean: float
+    mean: float  # median over channels of |moving mean - mean| in standard deviations
+    # median over channels of the larger of moving variance / variance and its inverse; 1 is exact
     variance: float
 
 

@@ -38,15 +38,10 @@ class Normalisation(Protocol):
 
 
 class Statistics(NamedTuple):
-    """Mean and variance of each channel over a population.
+    """Mean and variance of each channel over a population."""
 
-    Attributes:
-      mean: float64 [C].
-      variance: float64 [C], of the whole population (not divided by N - 1).
-    """
-
-    mean: npt.NDArray[np.float64]
-    variance: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]  # float64 [C]
+    variance: npt.NDArray[np.float64]  # float64 [C], of the whole population (not divided by N - 1)
 
 
 class Recalibration:

@@ -64,39 +64,27 @@ _OPTIMIZERS = re.compile(
 
 
 class Statistic(NamedTuple):
-    """One moving statistic, by name.
+    """One moving statistic, by name."""
 
-    Attributes:
-      variable: its key in the checkpoint.
-      role: what is averaged.
-      zero_start: True if a variance kept this way starts at 0, as an ExponentialMovingAverage
-        of a tensor does, False if at 1, None if either is usual.
-      usual: whether the spelling alone says batch normalisation.
-      counters: keys under which the number of updates may be found, the likeliest first.
-    """
-
-    variable: str
-    role: Role
+    variable: str  # its key in the checkpoint
+    role: Role  # what is averaged
+    # True if a variance kept this way starts at 0, as an ExponentialMovingAverage of a tensor does,
+    # False if at 1, None if either is usual
     zero_start: bool | None
-    usual: bool
+    usual: bool  # whether the spelling alone says batch normalisation
+    # keys under which the number of updates may be found, the likeliest first
     counters: tuple[str, ...]
 
 
 @dataclass
 class LayerVariables:
-    """The variables of one normalisation layer.
+    """The variables of one normalisation layer."""
 
-    Attributes:
-      name: its scope, e.g. "batch_normalization_1".
-      affine: the keys of gamma, beta and the like.
-      statistics: its moving statistics, the mean first.
-      accumulates: whether it keeps sums instead (BigGAN's accumulators); not judged.
-    """
-
-    name: str = ""
-    affine: list[str] = field(default_factory=list)
+    name: str = ""  # its scope, e.g. "batch_normalization_1"
+    affine: list[str] = field(default_factory=list)  # the keys of gamma, beta and the like
+    # its moving statistics, the mean first
     statistics: list[Statistic] = field(default_factory=list)
-    accumulates: bool = False
+    accumulates: bool = False  # whether it keeps sums instead (BigGAN's accumulators); not judged
 
     @property
     def affine_leaves(self) -> list[str]:

@@ -14,32 +14,20 @@ from alexnet_tf1.checkpoint.reader import Checkpoint
 
 
 class Measured(NamedTuple):
-    """One moving statistic and what its values are.
+    """One moving statistic and what its values are."""
 
-    Attributes:
-      variable: its key in the checkpoint.
-      role: "mean", "variance", "std", "renorm_mean" or "renorm_stddev".
-      shape: of the variable.
-      updates: how often it was updated, where the checkpoint counts that; else None.
-      minimum: smallest finite value, in the unit of the inputs (squared for a variance); None if
-        there is none.
-      maximum: largest finite value.
-      mean: of the finite values.
-      fraction_initial: share of the values that equal the initial one, 0 to 1.
-      negative: how many values are below zero.
-      not_finite: how many values are NaN or infinite.
-    """
-
-    variable: str
-    role: str
-    shape: tuple[int, ...]
-    updates: int | None
+    variable: str  # its key in the checkpoint
+    role: str  # "mean", "variance", "std", "renorm_mean" or "renorm_stddev"
+    shape: tuple[int, ...]  # of the variable
+    updates: int | None  # how often it was updated, where the checkpoint counts that; else None
+    # smallest finite value, in the unit of the inputs (squared for a variance); None if there is
+    # none
     minimum: float | None
-    maximum: float | None
-    mean: float | None
-    fraction_initial: float
-    negative: int
-    not_finite: int
+    maximum: float | None  # largest finite value
+    mean: float | None  # of the finite values
+    fraction_initial: float  # share of the values that equal the initial one, 0 to 1
+    negative: int  # how many values are below zero
+    not_finite: int  # how many values are NaN or infinite
 
     @property
     def finite(self) -> bool:
@@ -73,17 +61,12 @@ class Steps(NamedTuple):
 
 
 class MeasuredLayer(NamedTuple):
-    """One batch normalisation of a checkpoint.
+    """One batch normalisation of a checkpoint."""
 
-    Attributes:
-      name: its scope, e.g. "batch_normalization_1".
-      statistics: its moving statistics, the mean first; empty if none were saved.
-      variables: what the checkpoint holds of it.
-    """
-
-    name: str
+    name: str  # its scope, e.g. "batch_normalization_1"
+    # its moving statistics, the mean first; empty if none were saved
     statistics: tuple[Measured, ...]
-    variables: LayerVariables
+    variables: LayerVariables  # what the checkpoint holds of it
 
 
 def measure_layer(checkpoint: Checkpoint, variables: LayerVariables) -> MeasuredLayer:

@@ -23,21 +23,16 @@ MAX_BYTES = (1 << 31) - 1  # the most that a protocol buffer may have
 
 @dataclass
 class GraphSource:
-    """A graph as protos, with what its collections and signatures say about it.
+    """A graph as protos, with what its collections and signatures say about it."""
 
-    Attributes:
-      graph_def: the GraphDef with its function library.
-      collections: names of operations or variables, by collection name.
-      outputs: tensor names of the chosen signature's outputs (SavedModel only).
-      op_defs: OpDefs that the file carries for its own operations, by name.
-      inference_only: True for a SavedModel, which may lawfully lack a training op.
-    """
-
-    graph_def: Any
+    graph_def: Any  # the GraphDef with its function library
+    # names of operations or variables, by collection name
     collections: dict[str, list[str]] = field(default_factory=dict)
+    # tensor names of the chosen signature's outputs (SavedModel only)
     outputs: list[str] = field(default_factory=list)
+    # OpDefs that the file carries for its own operations, by name
     op_defs: dict[str, Any] = field(default_factory=dict)
-    inference_only: bool = False
+    inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
 
 
 def from_object(graph: Any) -> GraphSource:

@@ -38,19 +38,12 @@ _Terms = dict[VariableId | Tensor | str, float]
 
 @dataclass(frozen=True)
 class Write:
-    """One operation that writes one variable.
+    """One operation that writes one variable."""
 
-    Attributes:
-      node: the operation's id.
-      variable: the variable's id (see `Variables`).
-      kind: "set", "add" or "sub" (of `value`), a scatter's kind, or "apply" (an optimiser).
-      value: the tensor written, added or subtracted; None for an optimiser.
-    """
-
-    node: NodeId
-    variable: VariableId
-    kind: str
-    value: Tensor | None
+    node: NodeId  # the operation's id
+    variable: VariableId  # the variable's id (see `Variables`)
+    kind: str  # "set", "add" or "sub" (of `value`), a scatter's kind, or "apply" (an optimiser)
+    value: Tensor | None  # the tensor written, added or subtracted; None for an optimiser
 
 
 class Variables:

@@ -24,36 +24,23 @@ _BASES = 400
 
 @dataclass
 class Sources:
-    """The things that a statistic is made of.
+    """The things that a statistic is made of."""
 
-    Attributes:
-      moments: batch moments: reductions over the batch axis, outputs of fused nodes.
-      variables: variables read.
-      data: whether it also holds per-example data, that is, is no statistic at all.
-    """
-
+    # batch moments: reductions over the batch axis, outputs of fused nodes
     moments: set[Tensor] = field(default_factory=set)
-    variables: set[VariableId] = field(default_factory=set)
-    data: bool = False
+    variables: set[VariableId] = field(default_factory=set)  # variables read
+    data: bool = False  # whether it also holds per-example data, that is, is no statistic at all
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A reduction over the batch axis.
+    """A reduction over the batch axis."""
 
-    Attributes:
-      tensor: the reduction.
-      squared: it reduces squares (a second moment).
-      centred: it reduces squared distances from a batch mean (a variance).
-      base: what it reduces, casts and reshapes peeled off.
-      bases: base and the tensors it is computed from, element by element.
-    """
-
-    tensor: Tensor
-    squared: bool
-    centred: bool
-    base: Tensor
-    bases: frozenset[Tensor]
+    tensor: Tensor  # the reduction
+    squared: bool  # it reduces squares (a second moment)
+    centred: bool  # it reduces squared distances from a batch mean (a variance)
+    base: Tensor  # what it reduces, casts and reshapes peeled off
+    bases: frozenset[Tensor]  # base and the tensors it is computed from, element by element
 
 
 class Provenance:

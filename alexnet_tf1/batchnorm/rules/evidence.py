@@ -101,12 +101,7 @@ class Evidence:
 
 @dataclass
 class CheckpointEvidence:
-    """Everything that is known of a checkpoint beside its layers.
+    """Everything that is known of a checkpoint beside its layers."""
 
-    Attributes:
-      steps: how long was trained; None if the checkpoint does not tell.
-      notes: takes oddities that are no faults.
-    """
-
-    steps: Steps | None
-    notes: list[str] = field(default_factory=list)
+    steps: Steps | None  # how long was trained; None if the checkpoint does not tell
+    notes: list[str] = field(default_factory=list)  # takes oddities that are no faults

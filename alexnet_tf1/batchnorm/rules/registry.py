@@ -30,38 +30,24 @@ _WHY, _FAULTY, _MENDED = "Why it is bad:", "Faulty:", "Mended:"
 
 
 class Page(NamedTuple):
-    """The four parts of a rule's docstring.
+    """The four parts of a rule's docstring."""
 
-    Attributes:
-      what: what the rule finds; the first line is a summary.
-      why: what it does to a model.
-      faulty: a program with the fault, in which `tf` is tensorflow.compat.v1.
-      mended: the same program without it.
-    """
-
-    what: str
-    why: str
-    faulty: str
-    mended: str
+    what: str  # what the rule finds; the first line is a summary
+    why: str  # what it does to a model
+    faulty: str  # a program with the fault, in which `tf` is tensorflow.compat.v1
+    mended: str  # the same program without it
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """One rule."""
 
-    Attributes:
-      id: its identifier, e.g. "BN101".
-      name: its name, e.g. "update-not-reached".
-      needs: "training": a training op; "inference": logits; "checkpoint": a checkpoint's values.
-      find: the decorated function.
-      page: its docstring.
-    """
-
-    id: str
-    name: str
+    id: str  # its identifier, e.g. "BN101"
+    name: str  # its name, e.g. "update-not-reached"
+    # "training": a training op; "inference": logits; "checkpoint": a checkpoint's values
     needs: Need
-    find: Find
-    page: Page
+    find: Find  # the decorated function
+    page: Page  # its docstring
 
     def text(self) -> str:
         """The page as `audit --explain` prints it."""
