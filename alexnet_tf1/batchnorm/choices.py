@@ -59,8 +59,9 @@ class Choices:
                 self.notes.append(f"training ops: {shown} (found; --train-op names others)")
             else:
                 self._accept_no_training(training)
+                self._note_unchecked("the graph holds no training op")
         elif not names and self._layers:
-            self.notes.append(f"no training op was given: {_unchecked()}")
+            self._note_unchecked("no training op was given")
         nodes = entry_points.run_nodes(self._flat, names, "--train-op")
         return nodes, names[0].partition(":")[0] if len(names) == 1 else "any of the training ops"
 
@@ -74,7 +75,9 @@ class Choices:
                 "no training op was found, though the graph updates moving averages; "
                 "name it with --train-op"
             )
-        self.notes.append(f"the graph holds no training op: {_unchecked()}")
+
+    def _note_unchecked(self, why: str) -> None:
+        self.notes.append(f"{why}: {registry.identifiers('training')} were not checked")
 
     # ---- the switch ----------------------------------------------------------------------
 
@@ -108,8 +111,7 @@ class Choices:
         found = []
         candidates = entry_points.switch_candidates(self._provenance)
         for candidate in candidates[:_TRIED]:
-            on = self.folded([Switch(candidate, True)], training=True)
-            off = self.folded([Switch(candidate, True)], training=False)
+            on, off = (self.folded([Switch(candidate, True)], training=t) for t in (True, False))
             if self._behaviour(on) != self._behaviour(off):
                 found.append(Switch(candidate, self._means_training(candidate, on, off)))
         names = [f"{self._flat.nodes[switch.tensor.node].name}:0" for switch in found]
@@ -149,15 +151,11 @@ class Choices:
         named_for_testing = any(word in name for word in _TEST_WORDS)
         if not named_for_testing and any(word in name for word in _TRAIN_WORDS):
             return True
-        return self._on_batch(on) >= self._on_batch(off)
 
-    def _on_batch(self, folding: Folding) -> int:
-        """Counts the layers that normalise with the batch."""
-        return sum(
-            any(uses_batch(site, folding, self._provenance) for site in layer.sites)
-            for layer in self._layers
-        )
+        def layers_on_batch(folding: Folding) -> int:
+            return sum(
+                any(uses_batch(site, folding, self._provenance) for site in layer.sites)
+                for layer in self._layers
+            )
 
-
-def _unchecked() -> str:
-    return f"{registry.identifiers('training')} were not checked"
+        return layers_on_batch(on) >= layers_on_batch(off)
