@@ -9,7 +9,6 @@ another answer than the first, and a model that only serves keeps changing.
 
 Faulty:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder(tf.bool, [])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
@@ -20,13 +19,11 @@ Faulty:
             lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
         )
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    logits = tf.layers.dense(y, 1)
+    train_op = tf.train.AdamOptimizer().minimize(tf.reduce_mean(tf.square(logits - 1.0)))
 
 Mended:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder(tf.bool, [])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
@@ -43,9 +40,8 @@ Mended:
         lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
     )
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    logits = tf.layers.dense(y, 1)
+    train_op = tf.train.AdamOptimizer().minimize(tf.reduce_mean(tf.square(logits - 1.0)))
 """
 
 from __future__ import annotations

@@ -9,19 +9,16 @@ step, suggest that the layer is in order, and are of no use.
 
 Faulty:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
     with tf.control_dependencies([averages.apply([mean, variance])]):
         used = [tf.identity(mean), tf.identity(variance)]
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    logits = tf.layers.dense(y, 1)
+    train_op = tf.train.AdamOptimizer().minimize(tf.reduce_mean(tf.square(logits - 1.0)))
 
 Mended:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder_with_default(False, [])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
@@ -38,9 +35,8 @@ Mended:
         lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
     )
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    logits = tf.layers.dense(y, 1)
+    train_op = tf.train.AdamOptimizer().minimize(tf.reduce_mean(tf.square(logits - 1.0)))
 """
 
 from __future__ import annotations

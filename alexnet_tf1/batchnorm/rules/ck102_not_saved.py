@@ -8,22 +8,18 @@ A model that is restored from this checkpoint normalises with initial values, or
 at all. A Saver was given the trainable variables, and moving averages are not trainable.
 
 Faulty:
-    x = tf.placeholder(tf.float32, [None, 4])
-    y = tf.layers.batch_normalization(x, training=True)
-    saver = tf.train.Saver(tf.trainable_variables())
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS), {x: [[1, 2, 3, 4], [5, 7, 6, 8]]})
-        saver.save(session, "model.ckpt")
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        tf.train.Saver(tf.trainable_variables()).save(session, "model.ckpt")
 
 Mended:
-    x = tf.placeholder(tf.float32, [None, 4])
-    y = tf.layers.batch_normalization(x, training=True)
-    saver = tf.train.Saver()
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS), {x: [[1, 2, 3, 4], [5, 7, 6, 8]]})
-        saver.save(session, "model.ckpt")
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        tf.train.Saver().save(session, "model.ckpt")
 """
 
 from __future__ import annotations
