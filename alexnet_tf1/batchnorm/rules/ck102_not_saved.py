@@ -26,11 +26,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables, short_name
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import listed
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables
     from alexnet_tf1.batchnorm.checkpoint.statistics import MeasuredLayer
     from alexnet_tf1.batchnorm.rules.evidence import CheckpointEvidence
 
@@ -46,7 +46,7 @@ def not_saved(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | None:
     missing = _missing(layer.variables)
     if not missing:
         return None
-    there = listed(layer.variables.affine_leaves + [found.leaf for found in layer.statistics])
+    there = listed([*map(short_name, layer.variables.affine), *(s.leaf for s in layer.statistics)])
     return f"{layer.name}: {there} saved without {listed(missing)}; {_SAVE_ALL}"
 
 
