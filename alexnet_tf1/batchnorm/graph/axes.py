@@ -20,17 +20,13 @@ _STEPS = 64
 
 
 class Axes:
-    """Answers on a graph nothing is folded in.
-
-    Attributes:
-      tainted: which nodes depend on data; of two operands it is these that count.
-    """
+    """Answers on a graph nothing is folded in."""
 
     def __init__(self, plain: Folding, tainted: bytearray) -> None:
         self.plain = plain
         self.nodes = plain.nodes
         self.walks = plain.flat.walks
-        self.tainted = tainted
+        self.tainted = tainted  # by node: 1 if it depends on data; of two operands it counts
 
     def integers(self, tensor: Tensor, depth: int = 0) -> list[int] | None:
         """A short constant vector of integers, or None; `depth` bounds the search."""

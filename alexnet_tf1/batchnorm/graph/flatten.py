@@ -54,26 +54,18 @@ class _Call(NamedTuple):
 
 
 class FlatGraph:
-    """The whole graph as one table, functions inlined.
-
-    Attributes:
-      nodes: the table.
-      top: what a name at the graph's top level stands for: a node id, or the ids of
-        a call's outputs and of the call itself.
-      consumers: for each node, the nodes that take one of its outputs, and as which input.
-      truncated: names of calls left unexpanded because of recursion or size.
-      walks: walks through this graph, and counts those that were cut.
-    """
+    """The whole graph as one table, functions inlined."""
 
     def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
         self.nodes: list[Node] = []
-        self.truncated: list[str] = []
-        self.walks = Walks()
+        self.truncated: list[str] = []  # calls left unexpanded because of recursion or size
+        self.walks = Walks()  # through this graph, and counts those that were cut
         self._promised = 0  # nodes of the calls in the queue
         self._library = {f.signature.name: f for f in graph_def.library.function}
         self._op_defs = op_defs or {}
         self._outputs: dict[str, list[tuple[str, str, str]]] = {}
         self._queue: deque[_Call] = deque()
+        # What a name at the top level stands for: a node, or a call with its outputs.
         self.top: dict[str, NodeId | _Call] = self._scope("", graph_def.node, {}, None, ())
         while self._queue:
             self._expand(self._queue.popleft())
@@ -95,7 +87,8 @@ class FlatGraph:
     # ---- building ----------------------------------------------------------------
 
     def _add(self, name: str, op: str, definition: Any) -> Node:
-        node = Node(NodeId(len(self.nodes)), name, op, definition)
+        node_id = NodeId(len(self.nodes))
+        node = Node(node_id, name, op, definition, place=node_id)
         self.nodes.append(node)
         return node
 
@@ -193,12 +186,16 @@ class FlatGraph:
             if entry.callees[0].label:  # If, While and Case have one list named "output"
                 return offset
         else:
-            node = self.nodes[entry]
-            op, definition = node.op, node.definition
+            op, definition = self.nodes[entry].op, self.nodes[entry].definition
         if definition.op in _CALL_ATTRS:
             return offset
+        if op not in self._outputs:
+            own = self._library[op].signature if op in self._library else None
+            op_def = own or op_def_registry.get(op) or self._op_defs.get(op)
+            args = op_def.output_arg if op_def is not None else ()
+            self._outputs[op] = [(a.name, a.number_attr, a.type_list_attr) for a in args]
         index = 0
-        for arg, number_attr, type_list_attr in self._outputs_of(op):
+        for arg, number_attr, type_list_attr in self._outputs[op]:
             if arg == name:
                 return index + offset
             if number_attr:
@@ -208,16 +205,6 @@ class FlatGraph:
             else:
                 index += 1
         return offset
-
-    def _outputs_of(self, op: str) -> list[tuple[str, str, str]]:
-        if op not in self._outputs:
-            if op in self._library:
-                op_def = self._library[op].signature
-            else:
-                op_def = op_def_registry.get(op) or self._op_defs.get(op)
-            args = op_def.output_arg if op_def is not None else ()
-            self._outputs[op] = [(a.name, a.number_attr, a.type_list_attr) for a in args]
-        return self._outputs[op]
 
     # ---- expanding calls -----------------------------------------------------------
 
@@ -311,12 +298,10 @@ class FlatGraph:
         return False
 
     def _consumers(self) -> list[list[tuple[NodeId, int]]]:
-        """For each node, (consumer id, which of the consumer's inputs)."""
+        """For each node, those that take one of its outputs, and as which of their inputs."""
         consumers: list[list[tuple[NodeId, int]]] = [[] for _ in self.nodes]
         for node in self.nodes:
-            if node.op == "_Call":
-                continue
-            inputs = node.inputs[:1] if node.op == "_Frame" else node.inputs
+            inputs = node.inputs[: {"_Call": 0, "_Frame": 1}.get(node.op)]
             for k, (source, _) in enumerate(inputs):
                 consumers[source].append((node.id, k))
         return consumers

@@ -160,20 +160,16 @@ class Folding:
             value, to = self.value(inputs[0]), node.attr("DstT")
             return constants.cast(value, to.type) if value is not None and to is not None else None
         if op in SELECTS and len(inputs) == 3:
-            return self._known_select(node)
+            chosen = self.value(inputs[0])
+            if chosen is None:
+                return None
+            self.alias[node.id] = inputs[1 if chosen else 2]
+            return self.value(self.alias[node.id])
         if op == "Fill":
             return self.value(inputs[1]) if len(inputs) > 1 else None
         if op in _VALUE_UNCHANGED:
             return self._common(inputs if op == "Pack" else inputs[:1])
         return self._known_arithmetic(node) if op in constants.FOLDED_OPS else None
-
-    def _known_select(self, node: Node) -> Scalar | None:
-        chosen = self.value(node.inputs[0])
-        if chosen is None:
-            return None
-        taken = node.inputs[1 if chosen else 2]
-        self.alias[node.id] = taken
-        return self.value(taken)
 
     def _known_arithmetic(self, node: Node) -> Scalar | None:
         operands = [self.value(t) for t in node.inputs]
@@ -187,14 +183,11 @@ class Folding:
         if node.op == "LogicalOr" and any(known):
             return True
         if len(operands) == 2 and known:
-            self._note_neutral(node, operands)
+            # x + 0, x - 0, 1 * x and x / 1 are only x.
+            at = 0 if operands[0] is not None else 1  # the one that is known
+            if node.op in _NEUTRAL[at] and operands[at] == _NEUTRAL[at][node.op]:
+                self.alias[node.id] = node.inputs[1 - at]
         return None
-
-    def _note_neutral(self, node: Node, operands: list[Scalar | None]) -> None:
-        """Notes that x + 0, x - 0, 1 * x and x / 1 are only x."""
-        at = 0 if operands[0] is not None else 1  # the one that is known
-        if node.op in _NEUTRAL[at] and operands[at] == _NEUTRAL[at][node.op]:
-            self.alias[node.id] = node.inputs[1 - at]
 
     # ---- walks -----------------------------------------------------------------------
 
@@ -219,9 +212,7 @@ class Folding:
         op, inputs = self.nodes[tensor.node].op, self.data_inputs(tensor)
         if op in FIRST_ONLY:
             return inputs[:1]
-        if op in SECOND_ONLY:
-            return inputs[1:]
-        if op in SELECTS and len(inputs) == 3:
+        if op in SECOND_ONLY or (op in SELECTS and len(inputs) == 3):
             return inputs[1:]
         return inputs[:-1] if op == "ConcatV2" and len(inputs) > 1 else inputs
 

@@ -44,21 +44,15 @@ class Write:
 
 
 class Variables:
-    """Every variable of a flat graph, by the id of the first node that stands for it.
-
-    Attributes:
-      names: each variable's operation name.
-      writes: each variable's writes.
-      reading: the variable that a node reads, for nodes whose output 0 is its value.
-    """
+    """Every variable of a flat graph, by the id of the first node that stands for it."""
 
     def __init__(self, flat: FlatGraph) -> None:
         self.flat = flat
         self.nodes = flat.nodes
-        self.names: dict[VariableId, str] = {}
+        self.names: dict[VariableId, str] = {}  # of their operations
         self.writes: dict[VariableId, list[Write]] = {}
         self.write_of: dict[NodeId, Write] = {}
-        self.reading: dict[NodeId, VariableId] = {}
+        self.reading: dict[NodeId, VariableId] = {}  # by node whose output 0 is the value
         self._held: dict[NodeId, VariableId | None] = {}
         self._steps = 0
         shared: dict[tuple[bytes, bytes], VariableId] = {}
@@ -111,8 +105,6 @@ class Variables:
             self.flat.walks.cut += 1
         self._held.update(dict.fromkeys(path, found))
         return found
-
-    # ---- writes that change nothing --------------------------------------------------
 
     def changes(self, write: Write, folding: Folding) -> bool:
         """Tells whether the write runs and can change its variable under the folding."""

@@ -63,13 +63,12 @@ _RULES: dict[str, Rule] = {}
 def rule(identifier: str, *, needs: Need) -> Callable[[F], F]:
     """Registers the decorated function as a rule; its module's docstring is the rule's page.
 
+    The function takes a layer and the evidence: layers.layer.Layer and Evidence, or, of a
+    checkpoint, MeasuredLayer and CheckpointEvidence.
+
     Args:
       identifier: "BN" for a graph's rules, "CK" for a checkpoint's, and three digits.
       needs: what must be there for the rule to be checked.
-
-    Returns:
-      The decorator. The function takes a layer and the evidence: layers.layer.Layer and Evidence,
-      or, of a checkpoint, MeasuredLayer and CheckpointEvidence.
     """
 
     def register(find: F) -> F:
@@ -107,31 +106,17 @@ def identifiers(needs: Need) -> str:
 
 
 def check(layers: Iterable[Any], evidence: Any, needs: Collection[Need]) -> list[Fault]:
-    """Applies every rule whose need is met to every layer.
+    """Applies every rule whose need is met to every layer, which has a name.
 
-    Args:
-      layers: what the rules look at; each has a name.
-      evidence: what they look it up in.
-      needs: the needs that are met.
-
-    Returns:
-      Faults in the order of the layers, then of the rules.
+    The faults are in the order of the layers, then of the rules.
     """
     chosen = [rule for rule in all_rules() if rule.needs in needs]
-    faults = []
-    for layer in layers:
-        for one in chosen:
-            message = one.find(layer, evidence)
-            if message:
-                faults.append(Fault(one.id, layer.name, message))
-    return faults
+    found = ((layer, rule, rule.find(layer, evidence)) for layer in layers for rule in chosen)
+    return [Fault(rule.id, layer.name, message) for layer, rule, message in found if message]
 
 
 def _page(docstring: str) -> Page:
     """Takes a docstring apart at its three headings."""
-    what, rest = docstring.split(f"\n{_WHY}", 1)
-    why, rest = rest.split(f"\n{_FAULTY}", 1)
-    faulty, mended = rest.split(f"\n{_MENDED}", 1)
-    prose = (dedent(text).strip("\n").strip() for text in (what, why))
+    what, why, faulty, mended = re.split(f"^(?:{_WHY}|{_FAULTY}|{_MENDED})$", docstring, flags=re.M)
     code = (dedent(text.strip("\n")).rstrip() for text in (faulty, mended))
-    return Page(*prose, *code)
+    return Page(what.strip(), why.strip(), *code)
