@@ -17,6 +17,7 @@ moving_mean/ExponentialMovingAverage) end otherwise and are neither layers nor s
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -101,11 +102,14 @@ def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[LayerVariables]:
     order of their first variables' names.
     """
     groups: dict[_Key, LayerVariables] = {}
-    rest = [
-        key
-        for key, shape in shapes.items()
-        if not _in_optimizer(key) and not _add_affine(groups, key, shape)
-    ]
+    rest = []
+    for key in itertools.filterfalse(_in_optimizer, shapes):
+        match = _AFFINE.fullmatch(_leaf(key)) if shapes[key] else None
+        if match:
+            group = (_split(key, match["prefix"]), match["n"] or "")
+            groups.setdefault(group, LayerVariables()).affine.append(key)
+        else:
+            rest.append(key)
     plain: dict[_Key, list[Statistic]] = {}
     for key in rest:
         found = _statistic(key, shapes, groups)
@@ -167,15 +171,6 @@ def _split(key: str, prefix: str | None = None) -> str:
 def _in_optimizer(key: str) -> bool:
     """Slots that later optimizers keep under their own name: Adam/m/bn/gamma, .OPTIMIZER_SLOT."""
     return ".OPTIMIZER_SLOT" in key or any(_OPTIMIZERS.fullmatch(part) for part in key.split("/"))
-
-
-def _add_affine(groups: dict[_Key, LayerVariables], key: str, shape: tuple[int, ...]) -> bool:
-    match = _AFFINE.fullmatch(_leaf(key))
-    if match is None or not shape:
-        return False
-    group = (_split(key, match["prefix"]), match["n"] or "")
-    groups.setdefault(group, LayerVariables()).affine.append(key)
-    return True
 
 
 def _statistic(

@@ -31,7 +31,8 @@ def _candidates(layer: Layer, provenance: Provenance) -> list[str]:
     if averages:
         for names in (averages + affine, averages):
             scope = _scope(names)
-            found += [_without_moments_scope(scope), scope]
+            outer, _, last = scope.rpartition("/")
+            found += [outer if last.split("_")[0] == "moments" else scope, scope]
         stem = averages[0][: _common(averages)].rstrip("/_-.")
         found.append(stem if len(averages) > 1 and stem else averages[0])
     elif affine:
@@ -54,8 +55,3 @@ def _common(sequences: Sequence[Sequence[str]]) -> int:
     levels = enumerate(zip(*sequences, strict=False))
     shortest = min(map(len, sequences))
     return next((k for k, level in levels if len(set(level)) > 1), shortest)
-
-
-def _without_moments_scope(scope: str) -> str:
-    outer, _, last = scope.rpartition("/")
-    return outer if outer and last.split("_")[0] == "moments" else scope

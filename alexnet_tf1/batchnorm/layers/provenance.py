@@ -47,23 +47,15 @@ class Moment:
 
 
 class Provenance:
-    """Answers what tensors are made of, on a graph nothing is folded in.
-
-    Attributes:
-      plain: the graph, unfolded.
-      flat, nodes: the same as one table.
-      variables: its variables.
-      tainted: for each node, whether it depends on data.
-      axes: what is known of ranks and of the batch axis.
-    """
+    """Answers what tensors are made of, on a graph nothing is folded in."""
 
     def __init__(self, flat: FlatGraph) -> None:
         self.flat = flat
         self.nodes = flat.nodes
-        self.plain = Folding(flat)
+        self.plain = Folding(flat)  # the graph, unfolded
         self.variables = Variables(flat)
         self._order = evaluation_order(flat)
-        self.tainted = tainted_nodes(flat, self.variables, self._order)
+        self.tainted = tainted_nodes(flat, self.variables, self._order)  # by node: 1 on data
         self.axes = Axes(self.plain, self.tainted)
         self._moments: dict[Tensor, Moment] = {}
         self._reduces: dict[NodeId, bool] = {}

@@ -7,7 +7,7 @@ root. The operand of the square root says what the variance is made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
@@ -36,7 +36,7 @@ def find_sites(provenance: Provenance) -> list[Site]:
         if is_fused(node.op) and len(node.inputs) >= 5:
             sites += _fused_site(node, provenance)
         elif node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5:
-            sites.append(_described_site(node, provenance, *range(5)))
+            sites.append(_described_site(node, provenance, range(5)))
         elif _is_square_root(node, provenance):
             sites += _Search(node, provenance).sites()
     for site in sites:
@@ -52,7 +52,7 @@ def _is_square_root(node: Node, provenance: Provenance) -> bool:
 
 def _fused_site(node: Node, provenance: Provenance) -> list[Site]:
     if not fused_is_training(node):
-        return [_described_site(node, provenance, 0, 3, 4, 2, 1)]
+        return [_described_site(node, provenance, (0, 3, 4, 2, 1))]
     x = node.inputs[0]
     if provenance.axes.batch_axis(x, 4, ()) is None:
         return []  # layer or instance normalisation in disguise: a batch of one
@@ -62,13 +62,11 @@ def _fused_site(node: Node, provenance: Provenance) -> list[Site]:
     return [site]
 
 
-def _described_site(
-    node: Node, provenance: Provenance, x: int, mean: int, variance: int, shift: int, scale: int
-) -> Site:
-    """A kernel whose inputs are the mean and the variance to use."""
-    inputs = node.inputs
-    site = Site(node.id, provenance.peel(inputs[x]), [inputs[mean]], [inputs[variance]])
-    site.affine = _variables(provenance, [inputs[shift], inputs[scale]])
+def _described_site(node: Node, provenance: Provenance, order: Iterable[int]) -> Site:
+    """A kernel whose inputs are, in that order, x, mean and variance to use, shift and scale."""
+    x, mean, variance, *affine = (node.inputs[k] for k in order)
+    site = Site(node.id, provenance.peel(x), [mean], [variance])
+    site.affine = _variables(provenance, affine)
     _fill(site, provenance)
     return site
 
