@@ -1,7 +1,7 @@
 """Finds moving averages that computing the logits in inference changes.
 
-The update of the averages runs in every forward pass and not in training only, usually because it
-is built outside of the branch that training takes.
+The update of the averages runs in every forward pass and not in training only, usually because the
+logits wait for it, or because it is built outside of the branch that training takes.
 
 Why it is bad:
 Evaluating a model changes it: the averages drift towards the test data, the second evaluation gives
