@@ -86,11 +86,9 @@ def verify(path: Path) -> None:
         blocks = [_handle(handle, 0)[:2] for _, handle in _block(file, *index)]
     footer = table[-_FOOTER:]
     meta_offset, meta_size, position = _handle(footer, 0)
-    _check_block(table, meta_offset, meta_size)
-    padding = footer[_handle(footer, position)[2] : -len(_MAGIC)]
-    if any(padding):
+    if any(footer[_handle(footer, position)[2] : -len(_MAGIC)]):
         raise DamagedError("its index does not end as one does")
-    for offset, size in blocks:
+    for offset, size in [(meta_offset, meta_size), *blocks]:
         _check_block(table, offset, size)
 
 
