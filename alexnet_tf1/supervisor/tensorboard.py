@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -49,12 +48,7 @@ class Events:
     def __enter__(self) -> Events:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._writer.close()
 
     def begin(self, config: TrainConfig, step: int, records: list[dict[str, Any]]) -> None:
@@ -94,11 +88,8 @@ class Events:
         _scalar(summary, "test/accuracy_batch_statistics", found.batch_statistics_accuracy)
         for layer in found.layers:
             with np.errstate(all="ignore"):  # a run about to diverge
-                distances = {
-                    "mean": layer.distance.mean,
-                    "variance": float(np.log(layer.distance.variance)),
-                }
-            for name, distance in distances.items():
+                log_ratio = float(np.log(layer.distance.variance))
+            for name, distance in ("mean", layer.distance.mean), ("variance", log_ratio):
                 _scalar(summary, f"distance/{layer.name}/{name}", distance, f"distance/{name}")
             for name in ("moving_mean", "moving_variance"):
                 value = summary.value.add(tag=f"statistics/{layer.name}/{name}")
