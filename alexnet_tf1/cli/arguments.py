@@ -49,9 +49,18 @@ positive.__name__ = "whole number"  # what argparse calls it in "invalid ... val
 Argument = tuple[str, dict[str, Any]]  # the name and the settings that add_argument takes
 
 
-def value(name: str, metavar: str | None, summary: str, **more: Any) -> Argument:
-    """Describes an argument with a value, which is text if no other `type` is given."""
-    return name, {"type": text, "metavar": metavar, "help": summary, **more}
+def value(
+    name: str,
+    metavar: str | None,
+    summary: str,
+    kind: Callable[[str], Any] = text,
+    default: Any = None,
+    **more: Any,
+) -> Argument:
+    """Describes an argument with a value, read by `kind`."""
+    if default is not None:
+        summary += f" (default: {default})"
+    return name, {"type": kind, "metavar": metavar, "help": summary, "default": default, **more}
 
 
 def switch(name: str, summary: str, **more: Any) -> Argument:
@@ -65,15 +74,15 @@ def setting(name: str, summary: str) -> Argument:
     What is not typed stays out of the result: --resume compares what is with the run's settings.
     """
     kind, default = get_type_hints(TrainConfig)[name], getattr(TrainConfig, name)
-    settings: dict[str, Any] = {"help": summary, "default": argparse.SUPPRESS}
     if kind is bool:
-        return option(name), {**settings, "action": argparse.BooleanOptionalAction}
-    if default is not None:
-        settings["help"] += f" (default: {default})"
-    if get_origin(kind) is Literal:
-        return option(name), {**settings, "type": text, "choices": get_args(kind)}
-    typed, metavar = {int: (int, "N"), float: (float, "X")}.get(kind, (text, "DIR"))
-    return option(name), {**settings, "type": typed, "metavar": metavar}
+        action = argparse.BooleanOptionalAction
+        return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
+    choices = get_args(kind) if get_origin(kind) is Literal else None
+    read, metavar = {int: (int, "N"), float: (float, "X")}.get(kind, (text, "DIR"))
+    name, settings = value(
+        option(name), None if choices else metavar, summary, read, default, choices=choices
+    )
+    return name, {**settings, "default": argparse.SUPPRESS}
 
 
 _SETTINGS = {
@@ -121,10 +130,7 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         "train the network",
         [
             *(setting(name, summary) for name, summary in _SETTINGS.items()),
-            switch(
-                "--resume",
-                "go on with the run in --run-dir, with its own settings; --steps may be larger",
-            ),
+            switch("--resume", "go on with the run in --run-dir, as it began; --steps may grow"),
             switch("--quiet", "print the result only; warnings and errors go to standard error"),
         ],
     ),
@@ -132,17 +138,12 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         "accuracy over the whole test set",
         [
             *ON_RUN,
-            value("--batch-size", "N", "images in a batch (default: the run's)", type=positive),
+            value("--batch-size", "N", "images in a batch (default: the run's)", positive),
             value("--fc-batch-norm", None, "default: the run's", choices=("batch", "ema")),
             switch(
-                "--pictures",
-                "write confusion.png, and worst.png with the images most surely misclassified, "
-                "into RUN",
+                "--pictures", "write confusion.png, and worst.png of the surest errors, into RUN"
             ),
-            switch(
-                "--flip",
-                "also by the mean over each image and its mirror image: two passes an image",
-            ),
+            switch("--flip", "also by the mean over each image and its mirror image: two passes"),
             JSON,
         ],
     ),
@@ -150,13 +151,13 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         "measure the training-vs-inference gap",
         [
             *ON_RUN,
-            value("--images", "N", "test images (default: 2000)", type=positive, default=2_000),
+            value("--images", "N", "test images", positive, 2_000),
             value(
                 "--fail-gap",
                 "POINTS",
                 "exit with status 1 if batch-statistics accuracy is more than this many "
                 "percentage points above inference accuracy",
-                type=finite,
+                finite,
             ),
             JSON,
         ],
@@ -172,7 +173,7 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
                 "--is-training",
                 "NAME",
                 "the training switch; True or False for a graph built with a constant",
-                type=text_or_bool,
+                text_or_bool,
             ),
             JSON,
         ],
@@ -183,16 +184,7 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
     ),
     commands.recalibrate: (
         "re-estimate population statistics (Precise-BN)",
-        [
-            *ON_RUN,
-            value(
-                "--images",
-                "N",
-                "training images to estimate from (default: 1000)",
-                type=positive,
-                default=1_000,
-            ),
-        ],
+        [*ON_RUN, value("--images", "N", "training images to estimate from", positive, 1_000)],
     ),
     commands.predict: (
         "likeliest classes of image files",
@@ -200,7 +192,7 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
             RUN,
             value("images", "IMAGE", "an image file", nargs="+"),
             CHECKPOINT,
-            value("--top", "N", "classes to name (default: 3)", type=positive, default=3),
+            value("--top", "N", "classes to name", positive, 3),
             JSON,
         ],
     ),
@@ -219,26 +211,16 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         "runs side by side, as a table and a picture",
         [
             value("folders", "RUN", "a run folder", nargs="+"),
-            value(
-                "--out",
-                "DIR",
-                "folder for the two files (default: the current one); only files that compare "
-                "wrote are replaced",
-                default=".",
-            ),
+            value("--out", "DIR", "folder for the two files; only its own are replaced", text, "."),
             JSON,
         ],
     ),
     commands.launch: (
         "train with several processes of this machine",
         [
-            value("--workers", "N", "how many", type=positive, required=True),
+            value("--workers", "N", "how many", positive, required=True),
             value(
-                "training",
-                "-- train ...",
-                "the command of every worker",
-                type=str,
-                nargs=argparse.REMAINDER,
+                "training", "-- train ...", "what each one does", str, nargs=argparse.REMAINDER
             ),
         ],
     ),

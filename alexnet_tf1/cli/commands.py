@@ -76,12 +76,7 @@ def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -
 
 
 def audit(
-    graph: str | None,
-    explain: str | None,
-    as_json: bool,
-    train_op: list[str] | None,
-    logits: str | None,
-    is_training: str | bool | None,
+    graph: str | None, explain: str | None, as_json: bool, train_op: list[str] | None, **given: Any
 ) -> int:
     """Checks a graph without running it.
 
@@ -97,7 +92,7 @@ def audit(
     import_tensorflow()
     from alexnet_tf1.batchnorm.audit import audit_file
 
-    found = audit_file(graph, train_op, logits, is_training).to_json(graph)
+    found = audit_file(graph, train_op, **given).to_json(graph)
     return _show(found, lambda found: output.faults(graph, found), as_json)
 
 
