@@ -28,21 +28,13 @@ from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
 class Outcome(NamedTuple):
-    """How a run's training ended.
+    """How a run's training ended."""
 
-    Attributes:
-      steps: steps trained, those before a resumption included.
-      loss: of the last step, in nats, before its update; None where none was taken.
-      wall_s: seconds from this process's first step to its last, tests and checkpoints included.
-      stopped_by: the signal that ended it early, or None.
-      accuracies: of the final test, as in result.json; None where a signal ended it before.
-    """
-
-    steps: int
-    loss: float | None
-    wall_s: float
-    stopped_by: int | None
-    accuracies: dict[str, float] | None
+    steps: int  # trained, those before a resumption included
+    loss: float | None  # of the last step, in nats, before its update; None where none was taken
+    wall_s: float  # from this process's first step to its last, tests and checkpoints included
+    stopped_by: int | None  # the signal that ended it early
+    accuracies: dict[str, float] | None  # as in result.json; None where a signal came before
 
 
 class RunHooks(contextlib.ExitStack):

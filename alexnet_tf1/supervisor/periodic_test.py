@@ -18,34 +18,20 @@ from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
 class MovingAverages(NamedTuple):
-    """Those of one batch normalisation, as training left them before a test.
+    """Those of one batch normalisation, as training left them before a test."""
 
-    Attributes:
-      name: of the layer.
-      moving_mean: float32 [C].
-      moving_variance: float32 [C].
-      distance: from the batches' statistics, see `BatchMoments.distance`.
-    """
-
-    name: str
-    moving_mean: npt.NDArray[np.float32]
-    moving_variance: npt.NDArray[np.float32]
-    distance: Distance
+    name: str  # of the layer
+    moving_mean: npt.NDArray[np.float32]  # [C]
+    moving_variance: npt.NDArray[np.float32]  # [C]
+    distance: Distance  # from the batches' statistics, see `BatchMoments.distance`
 
 
 class Tested(NamedTuple):
-    """What a test found.
+    """What a test found."""
 
-    Attributes:
-      accuracy: fraction right in inference, the original's figure.
-      batch_statistics_accuracy: fraction right on the same images in the same batches when every
-        layer normalises with the batch.
-      layers: the batch normalisations in forward order.
-    """
-
-    accuracy: float
-    batch_statistics_accuracy: float
-    layers: tuple[MovingAverages, ...]
+    accuracy: float  # fraction right in inference, the original's figure
+    batch_statistics_accuracy: float  # on the same batches, when all layers normalise with them
+    layers: tuple[MovingAverages, ...]  # in forward order
 
 
 def first_batches(data: Dataset, config: TrainConfig) -> Split:

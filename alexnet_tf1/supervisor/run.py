@@ -124,8 +124,22 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
             train = functools.partial(distributed_training.train, team=team, peers=peers)
         with RunHooks(run, data, start, out, found_gpu=found_gpu, replicas=team.replicas) as hooks:
             outcome = train(config, data, hooks)
+    taken = outcome.steps - start.step
+    tested = "test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points"
     result = {
-        **_result(run, data, start, outcome),
+        "dataset": network.describe(data),
+        "config": dataclasses.asdict(run.config),
+        "steps": outcome.steps,
+        "final_loss": outcome.loss,
+        **(outcome.accuracies or dict.fromkeys(tested)),
+        "wall_s": outcome.wall_s,
+        "steps_per_s": taken / outcome.wall_s if taken else None,
+        "resumed_after_step": start.step or None,
+        "peak_rss_mb": hardware.peak_rss_mb(),
+        "device": hardware.device(),
+        "execution": describe(fast=run.config.fast, precision=run.config.precision),
+        "versions": hardware.versions(),
+        "stopped_by": outcome.stopped_by,
         "workers": team.workers,
         "gpu_note": found_gpu.note,
     }
@@ -151,24 +165,3 @@ def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:
         )
         return dataclasses.replace(config, test_batches=available)
     return config
-
-
-def _result(run: runs.Run, data: Dataset, start: Start, outcome: Outcome) -> dict[str, Any]:
-    """Describes an outcome as result.json does."""
-    taken = outcome.steps - start.step
-    tested = "test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points"
-    return {
-        "dataset": network.describe(data),
-        "config": dataclasses.asdict(run.config),
-        "steps": outcome.steps,
-        "final_loss": outcome.loss,
-        **(outcome.accuracies or dict.fromkeys(tested)),
-        "wall_s": outcome.wall_s,
-        "steps_per_s": taken / outcome.wall_s if taken else None,
-        "resumed_after_step": start.step or None,
-        "peak_rss_mb": hardware.peak_rss_mb(),
-        "device": hardware.device(),
-        "execution": describe(fast=run.config.fast, precision=run.config.precision),
-        "versions": hardware.versions(),
-        "stopped_by": outcome.stopped_by,
-    }
