@@ -19,17 +19,10 @@ _MAX_SPELT = 64  # bytes of keys that a byte of a block may stand for, names of 
 _MAX_VERIFIED = 1 << 24  # bytes; of this project's checkpoints the index takes 3 kB
 
 
-def _crc_table() -> list[int]:
-    """Computes what each byte adds to a CRC-32C (Castagnoli, reflected polynomial 0x82F63B78)."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_CRC_TABLE = _crc_table()
+# What each byte adds to a CRC-32C (Castagnoli, reflected polynomial 0x82F63B78).
+_CRC_TABLE = list(range(256))
+for _ in range(8):
+    _CRC_TABLE = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in _CRC_TABLE]
 
 
 class DamagedError(Exception):
