@@ -219,9 +219,7 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         "train with several processes of this machine",
         [
             value("--workers", "N", "how many", positive, required=True),
-            value(
-                "training", "-- train ...", "what each one does", str, nargs=argparse.REMAINDER
-            ),
+            value("training", "-- train ...", "what each one does", str, nargs=argparse.REMAINDER),
         ],
     ),
 }

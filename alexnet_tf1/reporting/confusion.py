@@ -20,7 +20,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Counts:
-    """Counts, for each true class, how often each class is predicted.
+    """Counts how often each true class, a row, is predicted as each class, a column.
 
     Args:
       labels: integers [N], the true classes.
@@ -28,7 +28,7 @@ def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Cou
       classes: number of classes.
 
     Returns:
-      int64 [classes, classes]; row: true class, column: predicted one.
+      int64 [classes, classes].
     """
     pairs = classes * np.asarray(labels, np.int64) + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

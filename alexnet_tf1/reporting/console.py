@@ -90,32 +90,21 @@ def _before(run: runs.Run, data: Dataset, net: AlexNet) -> Rows:
     parameters = sum(variable.shape.num_elements() for variable in variables)
     # At the end of an epoch, the images that do not fill a batch are left out.
     epochs = config.steps / (len(data.train.labels) // config.batch_size)
-    return [
-        (
-            "data set",
-            f"{data.name}{'' if data.name == 'synthetic' else origin}, "
-            f"{len(data.train.labels):,} training and {len(data.test.labels):,} test images",
-        ),
-        ("device", hardware.device()),
-        ("parameters", f"{parameters:,} trainable in {len(variables)} variables"),
-        ("run folder", str(run.folder)),
-        (
-            "training",
-            f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
-            f"learning rate {config.learning_rate:g}, seed {config.seed}",
-        ),
-        *_recipe(config),
-        (
-            "arithmetic",
-            f"{config.precision}, "
-            f"{'--fast, which rounds differently' if config.fast else 'as the original'}",
-        ),
-        (
-            "versions",
-            f"alexnet_tf1 {versions['alexnet_tf1']}, TensorFlow {versions['tensorflow']}, "
-            f"NumPy {versions['numpy']}, Python {versions['python']}",
-        ),
-    ]
+    rows = {
+        "data set": f"{data.name}{'' if data.name == 'synthetic' else origin}, "
+        f"{len(data.train.labels):,} training and {len(data.test.labels):,} test images",
+        "device": hardware.device(),
+        "parameters": f"{parameters:,} trainable in {len(variables)} variables",
+        "run folder": str(run.folder),
+        "training": f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
+        f"learning rate {config.learning_rate:g}, seed {config.seed}",
+        **dict(_recipe(config)),
+        "arithmetic": f"{config.precision}, "
+        f"{'--fast, which rounds differently' if config.fast else 'as the original'}",
+        "versions": f"alexnet_tf1 {versions['alexnet_tf1']}, TensorFlow {versions['tensorflow']}, "
+        f"NumPy {versions['numpy']}, Python {versions['python']}",
+    }
+    return list(rows.items())
 
 
 def _recipe(config: TrainConfig) -> Rows:
@@ -150,15 +139,15 @@ def _audit(net: AlexNet) -> tuple[Rows, Rows]:
 
 def _after(run: runs.Run, result: dict[str, Any]) -> Rows:
     data, rate, peak = result["dataset"], result["steps_per_s"], result["peak_rss_mb"]
-    suffix = accuracy_suffix(data["name"])  # in each line with an accuracy
+    inference, batch = (
+        f"{100 * result[key]:.2f}% accuracy{accuracy_suffix(data['name'])}"
+        for key in ("test_accuracy_full", "batch_statistics_accuracy_full")
+    )
     steps = f"{result['steps']:,} in {result['wall_s']:.0f} s"
     return [
         ("tested", f"all {data['test_images']:,} images of {data['name']}"),
-        ("inference", f"{100 * result['test_accuracy_full']:.2f}% accuracy{suffix}"),
-        (
-            "batch statistics",
-            f"{100 * result['batch_statistics_accuracy_full']:.2f}% accuracy{suffix}",
-        ),
+        ("inference", inference),
+        ("batch statistics", batch),
         ("gap", f"{result['gap_points']:+.2f} points"),
         ("steps", f"{steps}, {rate:.1f} a second" if rate else steps),
         *([("peak memory", f"{peak / 1000:.2f} GB")] if peak else []),

@@ -82,6 +82,7 @@ def export(
         if tflite:
             _write_tflite(folder)
     steps = int(Checkpoint(path).read("global_step"))
+    start_left = max(norm.decay for norm in recorded) ** steps
     return {
         "run": run_dir,
         "checkpoint": path,
@@ -90,9 +91,7 @@ def export(
         "signature": signature,
         "fc_batch_norm": "ema",
         "statistics": statistics,
-        "start_left": 0.0
-        if statistics == servable.RECALIBRATED
-        else max(norm.decay**steps for norm in recorded),
+        "start_left": 0.0 if statistics == servable.RECALIBRATED else start_left,
         "class_names": list(names),
         "tflite": str(Path(target) / TFLITE_FILE) if tflite else None,
     }

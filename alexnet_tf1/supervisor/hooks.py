@@ -165,8 +165,9 @@ class RunHooks(contextlib.ExitStack):
         self._logged, self._logged_at = step, now
         stand_in = console.accuracy_suffix(self._data.name)
         self._out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
-        self._run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=rate)
-        self._events.trained(step, loss, accuracy, rate)
+        record = {"loss": loss, "accuracy": accuracy, "images_per_s": rate}
+        self._run.log(step=step, **record)
+        self._events.trained(step, record)
 
     def _save(self, step: int) -> None:
         prefix = str(self._run.checkpoints / "model.ckpt")

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.supervisor.periodic_test import Tested
 
-TRAINED = ("loss", "accuracy", "images_per_s")  # keys of metrics.jsonl, in the order of `trained`
+TRAINED = ("loss", "accuracy", "images_per_s")  # keys of metrics.jsonl
 BINS = 30  # as many as TensorBoard draws
 
 # What a tag means, as TensorBoard shows it at its card; the name of a layer is left out.
@@ -69,16 +69,15 @@ class Events:
         value.tensor.CopyFrom(tf.make_tensor_proto(table(config)))
         self._writer.add_summary(summary, step)
         for record in records:
-            found = (record.get(name) for name in TRAINED)
-            values = [value for value in found if isinstance(value, (int, float))]
-            if record["step"] == step and len(values) == len(TRAINED):
-                self.trained(step, *values)
+            known = all(isinstance(record.get(name), (int, float)) for name in TRAINED)
+            if record["step"] == step and known:
+                self.trained(step, record)
 
-    def trained(self, step: int, loss: float, accuracy: float, images_per_s: float) -> None:
-        """Writes what a [Train] line and metrics.jsonl say; units as in `MEANING`."""
+    def trained(self, step: int, record: dict[str, float]) -> None:
+        """Writes the values of `TRAINED` in a record of metrics.jsonl; units as in `MEANING`."""
         summary = tf.Summary()
-        for name, value in zip(TRAINED, (loss, accuracy, images_per_s), strict=True):
-            _scalar(summary, f"train/{name}", value)
+        for name in TRAINED:
+            _scalar(summary, f"train/{name}", record[name])
         self._writer.add_summary(summary, step)
 
     def tested(self, step: int, found: Tested) -> None:
