@@ -118,7 +118,7 @@ def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
     assert result["steps"] == 16
     assert problem(str(run / "checkpoints/model.ckpt-16")) is None
     assert resume(run) == 0
-    ours, theirs = variables(run, STEPS), variables(whole / variant)
+    ours, theirs = variables(run, STEPS), variables(whole / variant, STEPS)
     for name, value in theirs.items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
     assert metrics(run) == metrics(whole / variant)
