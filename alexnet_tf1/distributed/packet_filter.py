@@ -42,10 +42,10 @@ def restrict(address: str) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     program = _only_to(ip)
+    memory = ctypes.create_string_buffer(program)
+    filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
     done = False
     for listening in _listening_at(int(port)):
-        memory = ctypes.create_string_buffer(program)
-        filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
         done = True
     return done

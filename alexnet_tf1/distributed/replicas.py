@@ -10,7 +10,6 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import alexnet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.distributed import cluster
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.collectives import Replica, average_fused
 from alexnet_tf1.errors import UserError
@@ -52,8 +51,16 @@ class Team:
         Raises:
           UserError: if the batch does not split evenly.
         """
-        mine = range(self.task * self.devices, (self.task + 1) * self.devices)
-        return cluster.part(batch_size, self.replicas, mine)
+        each, left = divmod(batch_size, self.replicas)
+        if left:
+            lower = batch_size - left
+            near = f"{lower} or {lower + self.replicas}" if lower else f"{self.replicas}"
+            raise UserError(
+                f"--batch-size {batch_size} does not split evenly over {self.replicas} replicas "
+                f"(workers times --devices); use {near}"
+            )
+        first = self.task * self.devices
+        return slice(first * each, (first + self.devices) * each)
 
     def check(self, config: TrainConfig) -> None:
         """Makes sure that these settings can be trained with by all of them.
@@ -104,18 +111,19 @@ def build_step(
     Returns:
       The step.
     """
-    each = config.batch_size // team.replicas
+    each, gpu = config.batch_size // team.replicas, hardware.gpus() > 0
     variables = tf.trainable_variables()
     # The updates of the network that serves for testing are not training's.
     tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
     averaged, totals = [], []
     for device in range(team.devices):
         rows = slice(device * each, (device + 1) * each)
-        replica = Replica(team.replicas, gpu=hardware.has_gpu())
+        replica = Replica(team.replicas, gpu=gpu)
         ops = hooks.ops._replace(moves_averages=device == 0)  # once in each process
         if not config.local_batch_norm:
             ops = replica.synchronised(ops)
-        with _on(device, team), tf.name_scope(f"replica_{device}"):
+        place = f"/device:{'GPU' if gpu else 'CPU'}:{device}" if team.devices > 1 else None
+        with tf.device(place), tf.name_scope(f"replica_{device}"):
             loss, hits = _loss_and_hits(images[rows], labels[rows], config, ops)
             gradients = tf.gradients(loss, variables)
             more = tf.concat([[loss, hits], notes], 0)
@@ -134,13 +142,6 @@ def build_step(
     )
 
 
-def _on(device: int, team: Team) -> Any:
-    """Where a replica is built; variables are with the first."""
-    if team.devices == 1:
-        return tf.device(None)
-    return tf.device(f"/device:{'GPU' if hardware.has_gpu() else 'CPU'}:{device}")
-
-
 def _loss_and_hits(
     images: Tensor, labels: Tensor, config: TrainConfig, ops: Ops
 ) -> tuple[Tensor, Tensor]:
@@ -157,8 +158,7 @@ def _with_gradients(loss: Tensor, variables: Sequence[Tensor], gradients: list[T
 
     @custom_gradient
     def known(loss: Tensor, *values: Tensor) -> Any:
-        # What comes back to the loss itself would be 1: nothing between it and an optimiser scales
-        # it.
+        # What comes back to the loss would be 1: nothing between it and an optimiser scales it.
         return tf.identity(loss), lambda _: (None, *gradients)
 
     return known(tf.stop_gradient(loss), *(tf.convert_to_tensor(v) for v in variables))

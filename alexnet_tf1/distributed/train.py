@@ -16,7 +16,7 @@ from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.distributed.collectives import barrier, from_chief, meeting
 from alexnet_tf1.distributed.heartbeat import Peers
-from alexnet_tf1.distributed.replicas import Team, build_step
+from alexnet_tf1.distributed.replicas import Step, Team, build_step
 from alexnet_tf1.fast.train import ManyStepsHooks, repeat, steps_for_a_call
 from alexnet_tf1.ops import Tensor
 from alexnet_tf1.session import configuration, open_session
@@ -45,9 +45,8 @@ class Parts(NamedTuple):
     """The parts of the graph that train.
 
     Attributes:
-      images: float32 placeholder of this worker's parts of the batches: [N, 3072], or
-        [K, N, 3072] for K steps in a call.
-      labels: int64 placeholder [N] or [K, N].
+      images: float32 placeholder [K, N, 3072], this worker's parts of the batches of K steps.
+      labels: int64 placeholder [K, N].
       notes: float32 placeholder [3]: 1 where this worker was given SIGINT, SIGTERM; how many
         steps it would take in the next call.
       train_op: the op that trains the K steps.
@@ -88,7 +87,7 @@ def train(
         net = alexnet.build_for_testing(
             config.fc_batch_norm, label_smoothing=config.label_smoothing, ops=hooks.ops
         )
-        parts = _build_loop(config, team, hooks) if config.fast else _build(config, team, hooks)
+        parts = _build(config, team, hooks)
         if peers:
             start, leave = _build_start(team), barrier(team.workers, _BARRIER_KEY)
         hooks.build(net._replace(train_op=parts.train_op))
@@ -106,8 +105,10 @@ def train(
             while step < config.steps and not hooks.should_stop:
                 steps = min(most, hooks.steps_until_due(step))
                 started = time.perf_counter()
-                feed = _feed(parts, batches, config, steps)
-                feed[parts.notes] = [*(float(hooks.received == s) for s in _SIGNALS), float(pace)]
+                taken = [batches.next_batch(config.batch_size) for _ in range(steps)]
+                images, labels = (np.stack(column) for column in zip(*taken, strict=True))
+                notes = [*(float(hooks.received == s) for s in _SIGNALS), float(pace)]
+                feed = {parts.images: images, parts.labels: labels, parts.notes: notes}
                 fetches = [parts.losses, parts.accuracies, parts.noted, parts.train_op]
                 losses, accuracies, noted, _ = _meet(session, fetches, _STEP, peers, feed)
                 for number, given in zip(_SIGNALS, noted[-1], strict=False):
@@ -144,34 +145,20 @@ def _meet(session: Any, fetches: Any, key: int, peers: Peers | None, feed: Any =
         raise peers.explain(error) from None
 
 
-def _feed(parts: Parts, batches: Batches, config: TrainConfig, steps: int) -> dict[Tensor, Any]:
-    taken = [batches.next_batch(config.batch_size) for _ in range(steps)]
-    images, labels = zip(*taken, strict=True)
-    if not config.fast:
-        return {parts.images: images[0], parts.labels: labels[0]}
-    return {parts.images: np.stack(images), parts.labels: np.stack(labels)}
-
-
 def _build(config: TrainConfig, team: Team, hooks: Hooks) -> Parts:
-    """Builds one step a call."""
-    images = tf.placeholder(tf.float32, [None, 3072], name="batch")
-    labels = tf.placeholder(tf.int64, [None], name="answers")
-    notes = tf.placeholder(tf.float32, [3], name="notes")
-    step = build_step(images, labels, notes, config, team, hooks)
-    return Parts(images, labels, notes, step.train_op, *(value[tf.newaxis] for value in step[1:]))
-
-
-def _build_loop(config: TrainConfig, team: Team, hooks: Hooks) -> Parts:
-    """Builds many steps a call."""
+    """Builds many steps a call with `fast`, else one."""
     images = tf.placeholder(tf.float32, [None, None, 3072], name="batches")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
     notes = tf.placeholder(tf.float32, [3], name="notes")
-    found = repeat(
-        lambda number: build_step(images[number], labels[number], notes, config, team, hooks),
-        tf.shape(images)[0],
-        (tf.float32, tf.float64, tf.float32),
-    )
-    return Parts(images, labels, notes, *found)
+
+    def take(number: Tensor) -> Step:
+        return build_step(images[number], labels[number], notes, config, team, hooks)
+
+    if config.fast:
+        dtypes = (tf.float32, tf.float64, tf.float32)
+        return Parts(images, labels, notes, *repeat(take, tf.shape(images)[0], dtypes))
+    train_op, *given = take(0)
+    return Parts(images, labels, notes, train_op, *(value[tf.newaxis] for value in given))
 
 
 def _build_start(team: Team) -> Tensor:
@@ -180,12 +167,8 @@ def _build_start(team: Team) -> Tensor:
     is_chief = team.task == 0
     # A sender waits for ever for a receiver that is gone; in a ring everybody asks somebody.
     with tf.control_dependencies([barrier(team.workers, _READY_KEY)]):
-        found = from_chief(
-            [tf.convert_to_tensor(variable) for variable in variables],
-            team.workers,
-            is_chief=is_chief,
-            first_key=_FIRST_VARIABLE_KEY,
-        )
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        found = from_chief(values, team.workers, is_chief=is_chief, first_key=_FIRST_VARIABLE_KEY)
         if not is_chief:
             found = [tf.assign(v, value) for v, value in zip(variables, found, strict=True)]
         return tf.group(*found, name="start")
