@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -44,10 +43,10 @@ def load_dataset(
         announce(f"*** No CIFAR-10: {error}.")
         announce("*** Using the embedded SYNTHETIC set: its accuracies are not CIFAR-10's. ***")
         return synthetic.generate()
-    with warnings.catch_warnings():
-        # Announced once, in a line of its own; a warning would show a line of source as well.
-        warnings.simplefilter("ignore", cifar10.UnverifiedDataWarning)
-        data = cifar10.read(folder)
+    data = cifar10.read(folder)
     if not data.verified:
-        announce(f"warning: {cifar10.unverified(folder)}")
+        announce(
+            f"warning: {folder} is not the published CIFAR-10 (MD5 differs): used, marked as not "
+            "verified"
+        )
     return data

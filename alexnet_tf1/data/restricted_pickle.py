@@ -30,10 +30,8 @@ _LEAVES: Final = frozenset(
 _TUPLES: Final = frozenset("EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE".split())
 _PUTS: Final = frozenset("BINPUT LONG_BINPUT MEMOIZE".split())
 _GETS: Final = frozenset("BINGET LONG_BINGET".split())
-_OTHERS: Final = frozenset(
-    """PROTO FRAME STOP MARK EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BUILD""".split()
-)
-_ALLOWED: Final = _LEAVES | _TUPLES | _PUTS | _GETS | _OTHERS
+_OTHERS = "PROTO FRAME STOP MARK EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BUILD"
+_ALLOWED: Final = _LEAVES | _TUPLES | _PUTS | _GETS | frozenset(_OTHERS.split())
 
 
 class BadPickleError(ValueError):
@@ -131,10 +129,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def loads(data: bytes) -> object:
-    """Reads one pickle.
-
-    Args:
-      data: the whole file.
+    """Reads one pickle, the bytes of a whole file.
 
     Returns:
       None, bool, int, str, bytes, tuple, list, dict, and Array for a NumPy array.
