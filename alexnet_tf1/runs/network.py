@@ -36,11 +36,6 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
     A checkpoint of either `fc_batch_norm` fits a graph of the other: they differ only in what
     their moving averages need while training, and that may be missing here.
 
-    Args:
-      session: of the network's graph.
-      net: the network.
-      checkpoint: prefix of its files.
-
     Raises:
       UserError: if the checkpoint is damaged or of another network.
     """
