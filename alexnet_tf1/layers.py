@@ -46,7 +46,7 @@ def conv2d(
     """
     shape = [kernel_size, kernel_size, _channels(inputs, name), filters]
     with tf.variable_scope(name):
-        kernel, bias = _kernel(shape), _bias(filters)
+        kernel, bias = _kernel(shape), _zeros("bias", filters)
         outputs = ops.conv2d(inputs, tf.convert_to_tensor(kernel))
         outputs = tf.nn.bias_add(outputs, tf.cast(bias, outputs.dtype))
         return activation(outputs) if activation else outputs
@@ -76,7 +76,7 @@ def dense(
       ValueError: if C is not known when the graph is built.
     """
     with tf.variable_scope(name):
-        kernel, bias = _kernel([_channels(inputs, name), units]), _bias(units)
+        kernel, bias = _kernel([_channels(inputs, name), units]), _zeros("bias", units)
         outputs = tf.nn.bias_add(ops.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
         return activation(outputs) if activation else outputs
 
@@ -251,14 +251,6 @@ def _channels(inputs: Tensor, name: str) -> int:
     return int(channels)
 
 
-def _kernel(shape: list[int]) -> Tensor:
-    return tf.get_variable("kernel", shape, initializer=_glorot_uniform("kernel"))
-
-
-def _bias(size: int) -> Tensor:
-    return _zeros("bias", size)
-
-
 def _zeros(name: str, size: int, *, trainable: bool = True) -> Tensor:
     return tf.get_variable(name, [size], initializer=tf.zeros_initializer(), trainable=trainable)
 
@@ -267,13 +259,15 @@ def _ones(name: str, size: int, *, trainable: bool = True) -> Tensor:
     return tf.get_variable(name, [size], initializer=tf.ones_initializer(), trainable=trainable)
 
 
-def _glorot_uniform(variable: str) -> Tensor:
-    """tf.layers' default initialiser, seeded by the graph's seed and the variable's name.
+def _kernel(shape: list[int]) -> Tensor:
+    """Begins with tf.layers' default, seeded by the graph's seed and the variable's name.
 
     TensorFlow would take the number of ops built so far instead; with the name, every variant
     of a network starts from the same weights.
     """
-    if tf.get_default_graph().seed is None:
-        return tf.glorot_uniform_initializer()
-    full_name = f"{tf.get_variable_scope().name}/{variable}"
-    return tf.glorot_uniform_initializer(seed=zlib.crc32(full_name.encode()) & 0x7FFFFFFF)
+    seed = None
+    if tf.get_default_graph().seed is not None:
+        full_name = f"{tf.get_variable_scope().name}/kernel"
+        seed = zlib.crc32(full_name.encode()) & 0x7FFFFFFF
+    initializer = tf.glorot_uniform_initializer(seed=seed)
+    return tf.get_variable("kernel", shape, initializer=initializer)
