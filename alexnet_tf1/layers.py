@@ -52,20 +52,12 @@ def conv2d(
         return activation(outputs) if activation else outputs
 
 
-def dense(
-    inputs: Tensor,
-    units: int,
-    *,
-    activation: Activation = None,
-    ops: Ops = ORIGINAL,
-    name: str,
-) -> Tensor:
+def dense(inputs: Tensor, units: int, *, ops: Ops = ORIGINAL, name: str) -> Tensor:
     """Multiplies by a matrix and adds a bias, as `tf.layers.dense` does.
 
     Args:
       inputs: float32 [N, C], C known.
       units: number of outputs.
-      activation: applied to the result; None for a linear layer.
       ops: what multiplies.
       name: scope of `kernel` [C, units] and `bias` [units].
 
@@ -77,8 +69,7 @@ def dense(
     """
     with tf.variable_scope(name):
         kernel, bias = _kernel([_channels(inputs, name), units]), _zeros("bias", units)
-        outputs = tf.nn.bias_add(ops.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
-        return activation(outputs) if activation else outputs
+        return tf.nn.bias_add(ops.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
 
 
 def max_pooling2d(inputs: Tensor, pool_size: int, strides: int, *, name: str) -> Tensor:
@@ -154,9 +145,8 @@ def batch_normalization(
         )
         if is_training is not False and ops.moves_averages:
             # In inference a momentum of 1 makes the update add nothing, should anyone run it.
-            decay = 1.0 - _cond(
-                is_training, lambda: tf.constant(momentum), lambda: tf.constant(1.0)
-            )
+            kept = _cond(is_training, lambda: tf.constant(momentum), lambda: tf.constant(1.0))
+            decay = 1.0 - kept
             for average, value in ((moving_mean, mean), (moving_variance, variance)):
                 with tf.name_scope("AssignMovingAvg"):
                     update = tf.assign_sub(average, (average - value) * decay)

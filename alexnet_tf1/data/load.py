@@ -22,13 +22,11 @@ def load_dataset(
 
     Args:
       name: "auto" takes CIFAR-10 if it is there or can be downloaded, else the synthetic set.
-        Files that are there and damaged are an error even so: the user has to mend them.
+        Files that are there and damaged are an error even so: the user has to mend them. The
+        synthetic set does not depend on the run's seed.
       data_dir: where CIFAR-10 is or is to be, see `cifar10.find_or_fetch`.
       announce: is given every line meant for the user.
       progress: True shows a progress bar while downloading.
-
-    Returns:
-      The data set. The synthetic one does not depend on the run's seed.
 
     Raises:
       UserError: if CIFAR-10 is damaged, or was asked for by name and cannot be had.

@@ -109,16 +109,9 @@ def average_fused(
 def from_chief(
     values: Sequence[Tensor], workers: int, *, is_chief: bool, first_key: int
 ) -> list[Tensor]:
-    """Broadcasts the chief's tensors to every worker.
+    """Broadcasts the chief's tensors, which have the same shapes and types on every worker.
 
-    Args:
-      values: whose shapes and types are the same everywhere; the chief's are sent.
-      workers: how many there are.
-      is_chief: whether this one sends.
-      first_key: of the collectives' instances; theirs alone.
-
-    Returns:
-      The chief's tensors.
+    The instances of the collectives are numbered from `first_key`; these keys are theirs alone.
     """
 
     def broadcast(value: Tensor, key: int) -> Tensor:

@@ -22,10 +22,7 @@ _ALL, _NOTHING = 0xFFFFFFFF, 0  # of a packet, to let through
 
 
 def restrict(address: str) -> bool:
-    """Lets in only what is sent to one address, on every socket of this process at its port.
-
-    Args:
-      address: HOST:PORT, on which a server of this process listens.
+    """Lets in only what is sent to HOST:PORT, on every socket of this process that listens there.
 
     Returns:
       Whether it was done: on Linux, where HOST is an IP address of this machine. A name may stand

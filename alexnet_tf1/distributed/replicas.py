@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -76,25 +76,9 @@ class Team:
             )
 
 
-class Step(NamedTuple):
-    """One training step on a global batch.
-
-    Attributes:
-      train_op: the op that trains it.
-      loss: float32 [], the mean over the global batch, in nats.
-      accuracy: float64 [], of the global batch.
-      notes: float32 [M], the mean of what every worker noted.
-    """
-
-    train_op: Tensor
-    loss: Tensor
-    accuracy: Tensor
-    notes: Tensor
-
-
 def build_step(
     images: Tensor, labels: Tensor, notes: Tensor, config: TrainConfig, team: Team, hooks: Hooks
-) -> Step:
+) -> tuple[Tensor, ...]:
     """Builds the training step over the variables of a network in the current graph.
 
     Each device has the network once more, on the same variables, always in training. The loss,
@@ -109,7 +93,8 @@ def build_step(
       hooks: with the optimizer and the ops.
 
     Returns:
-      The step.
+      The op that trains the step; its loss, float32 [], the mean over the global batch, in nats;
+      its accuracy, float64 []; the mean of what every worker noted, float32 [M].
     """
     each, gpu = config.batch_size // team.replicas, hardware.gpus() > 0
     variables = tf.trainable_variables()
@@ -134,12 +119,9 @@ def build_step(
     with tf.control_dependencies(totals[1:]):
         loss, hits, *noted = tf.unstack(tf.identity(totals[0]))
     loss = _with_gradients(loss, variables, averaged[0])
-    return Step(
-        train_op=alexnet.minimize(loss, config.update_ops, hooks.optimizer),
-        loss=loss,
-        accuracy=tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size,
-        notes=tf.stack(noted),
-    )
+    train_op = alexnet.minimize(loss, config.update_ops, hooks.optimizer)
+    accuracy = tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size
+    return train_op, loss, accuracy, tf.stack(noted)
 
 
 def _loss_and_hits(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -16,7 +16,7 @@ from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.distributed.collectives import barrier, from_chief, meeting
 from alexnet_tf1.distributed.heartbeat import Peers
-from alexnet_tf1.distributed.replicas import Step, Team, build_step
+from alexnet_tf1.distributed.replicas import Team, build_step
 from alexnet_tf1.fast.train import ManyStepsHooks, repeat, steps_for_a_call
 from alexnet_tf1.ops import Tensor
 from alexnet_tf1.session import configuration, open_session
@@ -41,43 +41,13 @@ class WorkerHooks(ManyStepsHooks, Protocol):
         """Takes the signal that all stop for after this step."""
 
 
-class Parts(NamedTuple):
-    """The parts of the graph that train.
-
-    Attributes:
-      images: float32 placeholder [K, N, 3072], this worker's parts of the batches of K steps.
-      labels: int64 placeholder [K, N].
-      notes: float32 placeholder [3]: 1 where this worker was given SIGINT, SIGTERM; how many
-        steps it would take in the next call.
-      train_op: the op that trains the K steps.
-      losses: float32 [K], of the global batches, before each update, in nats.
-      accuracies: float64 [K].
-      noted: float32 [K, 3], the mean of all workers' notes.
-    """
-
-    images: Tensor
-    labels: Tensor
-    notes: Tensor
-    train_op: Tensor
-    losses: Tensor
-    accuracies: Tensor
-    noted: Tensor
-
-
 def train(
     config: TrainConfig, data: Dataset, hooks: WorkerHooks, *, team: Team, peers: Peers | None
 ) -> Any:
     """Trains as `alexnet_tf1.train.train` does, each replica on its part of every batch.
 
-    Args:
-      config: the settings.
-      data: the images, the same for every worker.
-      hooks: what surrounds the loop.
-      team: who trains.
-      peers: the other workers; None where this process has all replicas.
-
-    Returns:
-      What `hooks.end` returns.
+    The images are the same for every worker. `peers` are the others, None where this process has
+    all replicas.
 
     Raises:
       UserError: if another worker is lost.
@@ -87,12 +57,15 @@ def train(
         net = alexnet.build_for_testing(
             config.fc_batch_norm, label_smoothing=config.label_smoothing, ops=hooks.ops
         )
-        parts = _build(config, team, hooks)
+        feeds, fetches = _build(config, team, hooks)
         if peers:
             start, leave = _build_start(team), barrier(team.workers, _BARRIER_KEY)
-        hooks.build(net._replace(train_op=parts.train_op))
+        hooks.build(net._replace(train_op=fetches[0]))
         graph.finalize()
-        with _session(config, peers) as session:
+        target, machine = "", configuration(config.devices)
+        if peers:
+            target, machine = peers.target, peers.configuration(config.precision)
+        with open_session(fast=config.fast, target=target, config=machine) as session:
             hooks.begin(session)
             if peers:
                 peers.watch(session)
@@ -108,9 +81,8 @@ def train(
                 taken = [batches.next_batch(config.batch_size) for _ in range(steps)]
                 images, labels = (np.stack(column) for column in zip(*taken, strict=True))
                 notes = [*(float(hooks.received == s) for s in _SIGNALS), float(pace)]
-                feed = {parts.images: images, parts.labels: labels, parts.notes: notes}
-                fetches = [parts.losses, parts.accuracies, parts.noted, parts.train_op]
-                losses, accuracies, noted, _ = _meet(session, fetches, _STEP, peers, feed)
+                feed = dict(zip(feeds, (images, labels, notes), strict=True))
+                _, losses, accuracies, noted = _meet(session, fetches, _STEP, peers, feed)
                 for number, given in zip(_SIGNALS, noted[-1], strict=False):
                     if given > 0:  # SIGTERM counts where some were given either
                         hooks.agree(number)
@@ -128,13 +100,6 @@ def train(
             return hooks.end(step)
 
 
-def _session(config: TrainConfig, peers: Peers | None) -> Any:
-    if peers is None:
-        return open_session(fast=config.fast, config=configuration(config.devices))
-    found = peers.configuration(config.precision)
-    return open_session(fast=config.fast, target=peers.target, config=found)
-
-
 def _meet(session: Any, fetches: Any, key: int, peers: Peers | None, feed: Any = None) -> Any:
     """Runs a call that the other workers run too; says who is lost where it fails."""
     if peers is None:
@@ -145,20 +110,31 @@ def _meet(session: Any, fetches: Any, key: int, peers: Peers | None, feed: Any =
         raise peers.explain(error) from None
 
 
-def _build(config: TrainConfig, team: Team, hooks: Hooks) -> Parts:
-    """Builds many steps a call with `fast`, else one."""
+def _build(
+    config: TrainConfig, team: Team, hooks: Hooks
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Builds K steps a call with `fast`, else one; returns what it is fed and what it gives.
+
+    Returns:
+      Placeholders: images, float32 [K, N, 3072], this worker's parts of the batches; labels, int64
+      [K, N]; notes, float32 [3], 1 where this worker was given SIGINT, SIGTERM, and how many steps
+      it would take in the next call. Then the op that trains the K steps; losses, float32 [K], of
+      the global batches before each update, in nats; accuracies, float64 [K]; the mean of all
+      workers' notes, float32 [K, 3].
+    """
     images = tf.placeholder(tf.float32, [None, None, 3072], name="batches")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
     notes = tf.placeholder(tf.float32, [3], name="notes")
 
-    def take(number: Tensor) -> Step:
+    def take(number: Tensor) -> tuple[Tensor, ...]:
         return build_step(images[number], labels[number], notes, config, team, hooks)
 
     if config.fast:
-        dtypes = (tf.float32, tf.float64, tf.float32)
-        return Parts(images, labels, notes, *repeat(take, tf.shape(images)[0], dtypes))
-    train_op, *given = take(0)
-    return Parts(images, labels, notes, train_op, *(value[tf.newaxis] for value in given))
+        fetches = repeat(take, tf.shape(images)[0], (tf.float32, tf.float64, tf.float32))
+    else:
+        train_op, *given = take(0)
+        fetches = (train_op, *(value[tf.newaxis] for value in given))
+    return (images, labels, notes), fetches
 
 
 def _build_start(team: Team) -> Tensor:
