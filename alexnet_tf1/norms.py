@@ -68,8 +68,8 @@ class SharedAverages:
           moves: whether `apply` moves them; else its op does nothing.
         """
         graph = tf.get_default_graph()
-        while getattr(graph, "outer_graph", None) is not None:
-            graph = graph.outer_graph
+        while outer := getattr(graph, "outer_graph", None):
+            graph = outer
         (norm,) = (norm for norm in recorded(graph) if norm.name == name)
         self._averages = (norm.moving_mean, norm.moving_variance)
         self._decay = decay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -96,12 +97,8 @@ def _folder_of_batches(root: Path) -> Path | None:
 class Whereabouts(NamedTuple):
     """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 
-    Attributes:
-      folder: holds the batch files, or is where they are looked for.
-      named_by: what chose it.
-      state: what is there, in words.
-      verified: whether it is the published files.
-      remedy: what to do; None where nothing is needed.
+    `named_by` says what chose the folder, `state` what is there, `verified` whether that is the
+    published files, `remedy` what to do; None where nothing is needed.
     """
 
     folder: Path
@@ -142,21 +139,14 @@ def whereabouts() -> Whereabouts:
 def _root(data_dir: Path | None) -> Path:
     """Names the folder to look in."""
     named = data_dir or os.environ.get("CIFAR10_DIR")
-    if named:
-        if not _is_path(str(named)):
-            raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
-        return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
-    import pooch  # see download.fetch
+    if not named:
+        import pooch  # see download.fetch
 
-    return Path(pooch.os_cache("alexnet-tf1"))
-
-
-def _is_path(text: str) -> bool:
-    """Whether the system takes the text as a name (a run's config.json may hold any)."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
+        return Path(pooch.os_cache("alexnet-tf1"))
+    with contextlib.suppress(UnicodeEncodeError):  # a run's config.json may hold any text
+        if b"\0" not in os.fsencode(named):
+            return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
+    raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
 
 
 def read(folder: Path) -> Dataset:
@@ -227,8 +217,7 @@ def _item(path: Path, content: dict[str, object], key: str) -> object:
 
 def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
     """Checks the images of a batch and returns them, uint8 [IMAGES_PER_FILE, 3072]."""
-    stored = _item(path, batch, "data")
-    shape = (IMAGES_PER_FILE, IMAGE_BYTES)
+    stored, shape = _item(path, batch, "data"), (IMAGES_PER_FILE, IMAGE_BYTES)
     if not isinstance(stored, restricted_pickle.Array):
         raise _fault(path, f"has a {type(stored).__name__} for 'data', not an array")
     if stored.dtype not in ("u1", "|u1"):
@@ -240,8 +229,7 @@ def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
     elements = stored.elements()
     if elements is None or len(elements) != IMAGES_PER_FILE * IMAGE_BYTES:
         raise _fault(path, f"has 'data' with fewer or more bytes than its shape {shape} says")
-    pixels = np.frombuffer(elements, np.uint8)
-    return pixels.reshape(shape, order="F" if stored.order == "F" else "C")
+    return np.frombuffer(elements, np.uint8).reshape(shape, order=stored.order)
 
 
 def _labels(path: Path, batch: dict[str, object]) -> list[int]:

@@ -14,7 +14,7 @@ import io
 import pickle
 import pickletools
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 # A batch takes about 10,000 opcodes for its labels and 20,000 for its file names. Every opcode
 # makes at most one small object, so this also bounds the memory at some 10 MB.
@@ -61,7 +61,7 @@ class Array:
         if not isinstance(dtype, _Dtype):
             raise BadPickleError("an array without a dtype")
         self.dtype: str = dtype
-        self.order = "F" if is_fortran else "C"
+        self.order: Literal["C", "F"] = "F" if is_fortran else "C"
 
     def elements(self) -> bytes | bytearray | None:
         """Returns the elements' bytes; None where the file holds no bytes."""

@@ -40,12 +40,7 @@ class Peers:
     """
 
     def __init__(self, cluster: Cluster, devices: int, patience_s: float) -> None:
-        """Starts the server.
-
-        Args:
-          cluster: who trains.
-          devices: of each worker.
-          patience_s: seconds to wait for a worker to come, or to answer.
+        """Starts the server; waits `patience_s` seconds for a worker to come, or to answer.
 
         Raises:
           UserError: if the server cannot listen on this worker's address.
@@ -128,16 +123,16 @@ class Peers:
 
     def explain(self, error: Exception) -> UserError:
         """Says in a line why a step with the others failed, after a look at who is gone."""
-        since = time.monotonic()
+        leave_at = time.monotonic() + STAY_S
         gone = self._lost or self._silent(self._others, LOOK_S)
-        time.sleep(max(0.0, STAY_S - (time.monotonic() - since)))
+        time.sleep(max(0.0, leave_at - time.monotonic()))
         self.stop_watching()
-        if not gone:
-            return UserError(
-                f"a step with the other workers failed ({_reason(error)}), though all of them "
-                "answer; start every worker again with --resume"
-            )
-        return UserError(self._complaint(gone))
+        return UserError(
+            self._complaint(gone)
+            if gone
+            else f"a step with the other workers failed ({_reason(error)}), though all of them "
+            "answer; start every worker again with --resume"
+        )
 
     def _complaint(self, gone: list[int]) -> str:
         verb = "is gone or does" if len(gone) == 1 else "are gone or do"
@@ -161,10 +156,9 @@ class Peers:
         target = f"grpc://{self.cluster.addresses[task]}"
         try:
             with tf.Session(target, graph=tf.Graph(), config=config) as session:
-                session.list_devices()
+                return bool(session.list_devices())
         except tf.errors.OpError:
             return False
-        return True
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self._others, time.monotonic())
@@ -175,10 +169,9 @@ class Peers:
             heard.update(dict.fromkeys(set(self._others) - set(silent), now))
             self._lost = [task for task, at in heard.items() if now - at > self._silent_s]
             if self._lost and not self._done.is_set():
-                self._end_the_step()
-                return
-
-    def _end_the_step(self) -> None:
+                break
+        else:
+            return
         threading.Thread(target=self._session.close, daemon=True).start()
         if not self._done.wait(_STUCK_S + STAY_S):
             # The step does not end, and Python cannot interrupt it.

@@ -19,19 +19,16 @@ CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "
 MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
 
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training run on disk.
 
-    Attributes:
-      folder: of the run.
-      config: its settings.
-      made: the folders that had to be made for it, the lowest first.
+    `made` are the folders that had to be made for it, the lowest first.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, made: Sequence[Path] = ()) -> None:
-        self.folder = folder
-        self.config = config
-        self.made = made
+    folder: Path
+    config: TrainConfig
+    made: Sequence[Path] = ()
 
     @property
     def checkpoints(self) -> Path:
@@ -71,12 +68,10 @@ class Run:
         Raises:
           UserError: if it is damaged.
         """
-        path = self.folder / RESULT
-        result = files.read_json(path)
-        if result is None:
-            return None
-        if not isinstance(result, dict) or not isinstance(result.get("steps"), int):
-            raise UserError(f"{path} is not a result; delete it")
+        result: dict[str, Any] | None = files.read_json(self.folder / RESULT)
+        steps = result.get("steps") if isinstance(result, dict) else None
+        if result is not None and not isinstance(steps, int):
+            raise UserError(f"{self.folder / RESULT} is not a result; delete it")
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:

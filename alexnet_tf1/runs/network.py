@@ -46,10 +46,11 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
         present = [v for v in tf.global_variables() if v.op.name in shapes]
         averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
         for variable in [*tf.trainable_variables(), *averages]:
-            if shapes.get(variable.op.name) != variable.shape.as_list():
+            found = shapes.get(variable.op.name, "missing")
+            if found != variable.shape.as_list():
                 raise UserError(
-                    f"{checkpoint} is of another network: {variable.op.name} is "
-                    f"{shapes.get(variable.op.name, 'missing')}, not {variable.shape}; {remedy}"
+                    f"{checkpoint} is of another network: {variable.op.name} is {found}, not "
+                    f"{variable.shape}; {remedy}"
                 )
         session.run(tf.global_variables_initializer())
         tf.train.Saver(present).restore(session, checkpoint)
