@@ -59,13 +59,10 @@ class SharedAverages:
     """
 
     def __init__(self, name: str, decay: float, *, zero_debias: bool, moves: bool) -> None:
-        """Finds the averages.
+        """Finds the averages of the layer whose scope is `name`.
 
-        Args:
-          name: the layer's scope.
-          decay: weight of the old average, dimensionless.
-          zero_debias: whether the bias towards the initial zero is divided out.
-          moves: whether `apply` moves them; else its op does nothing.
+        With `zero_debias` the bias towards the initial zero is divided out; unless it `moves`
+        them, the op of `apply` does nothing. `decay` is the weight of the old average.
         """
         graph = tf.get_default_graph()
         while outer := getattr(graph, "outer_graph", None):

@@ -48,14 +48,7 @@ class Batches:
         augmentation: Augmentation | None = None,
         part: slice = ALL,
     ) -> None:
-        """Begins the first epoch.
-
-        Args:
-          split: the examples.
-          seed: of the order.
-          augmentation: changes the images, if given.
-          part: the rows of each batch that this process trains on; other workers have the others.
-        """
+        """Begins the first epoch; `part` is the rows of each batch that this process trains on."""
         self._split = split
         self._seed = seed
         self._augmentation = augmentation

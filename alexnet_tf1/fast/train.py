@@ -91,11 +91,8 @@ def steps_for_a_call(last: int, seconds_a_step: float) -> int:
 def build_loop(config: TrainConfig, hooks: Hooks) -> Loop:
     """Builds the loop over the variables of a network in the current graph.
 
-    The body is the network once more, on the same variables, always in training.
-
-    Args:
-      config: the settings that the network was built for.
-      hooks: with the optimizer and the ops.
+    The body is the network once more, on the same variables, always in training; `config` is the
+    one that it was built for, and the hooks have the optimizer and the ops.
     """
     pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
