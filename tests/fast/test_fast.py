@@ -23,7 +23,10 @@ from alexnet_tf1.train import Steps
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)
-SHORT = {"dataset": "synthetic", "fast": True, "steps": 45, "test_batches": 5}
+BATCH = 8
+SHORT = {
+    "dataset": "synthetic", "fast": True, "steps": 45, "batch_size": BATCH, "test_batches": 5,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def one_by_one(data, steps, ops=EXACT, **settings):
         tf.set_random_seed(0)
         net = build_alexnet("control", config.fc_batch_norm, config.learning_rate, kernels=ops)
         session.run(tf.global_variables_initializer())
-        stepper = Steps(session, net, Batches(data.train, 0), 20)
+        stepper = Steps(session, net, Batches(data.train, 0), BATCH)
         losses = [stepper.take(1)[0][0] for _ in range(steps)]
         return np.array(losses), {v.op.name: session.run(v) for v in tf.global_variables()}
 
@@ -51,7 +54,7 @@ def in_graph(data, calls, **settings):
         net = evaluate.network(config, with_train_op=False)
         loop = fast.build_loop(net, config)
         session.run(tf.global_variables_initializer())
-        stepper = fast.FastSteps(session, loop, Batches(data.train, 0), 20)
+        stepper = fast.FastSteps(session, loop, Batches(data.train, 0), BATCH)
         losses = np.concatenate([stepper.take(steps)[0] for steps in calls])
         return losses, {v.op.name: session.run(v) for v in tf.global_variables()}
 
@@ -240,7 +243,7 @@ def test_the_audit_sees_which_updates_the_loop_s_body_runs(update_ops, data):
         loop = fast.build_loop(net, config)
         report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
         session.run(tf.global_variables_initializer())
-        images, labels = Batches(data.train, 0).next_pixels(20)
+        images, labels = Batches(data.train, 0).next_pixels(BATCH)
         feed = {loop.pixels: images[None], loop.labels: labels[None]}
         session.run(loop.train_op, feed)
         moved = [session.run(norm.moving_mean).any() for norm in net.norms]

@@ -6,14 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-from support.small_set import SMALL
+from support.small_set import TINY
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.supervisor.run"])
+CONTEXT.set_forkserver_preload(
+    ["tensorflow.compat.v1", "alexnet_tf1.supervisor.run", "matplotlib.backends.backend_agg"]
+)
 
 
 def command(arguments, output, largest_file=None, environment=()):
-    """Body of a fork: `alexnet-tf1 ARGUMENTS` on the small set, its output in a file."""
+    """Body of a fork: `alexnet-tf1 ARGUMENTS` on the tiny set, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.update(environment)
     with open(output, "w") as file:
@@ -29,7 +31,7 @@ def command(arguments, output, largest_file=None, environment=()):
     from alexnet_tf1.cli import main as cli
     from alexnet_tf1.data import synthetic
 
-    synthetic.generate = SMALL
+    synthetic.generate = TINY
     sys.exit(cli.main([str(argument) for argument in arguments]))
 
 
