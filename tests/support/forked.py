@@ -1,5 +1,6 @@
 """Runs the command line in forks of a server that has TensorFlow imported: a second less each."""
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -14,8 +15,8 @@ CONTEXT.set_forkserver_preload(
 )
 
 
-def command(arguments, output, largest_file=None, environment=()):
-    """Body of a fork: `alexnet-tf1 ARGUMENTS` on the tiny set, its output in a file."""
+def command(arguments, output, sizes, largest_file, environment):
+    """Body of a fork: `alexnet-tf1 ARGUMENTS` on a small set, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.update(environment)
     with open(output, "w") as file:
@@ -31,17 +32,19 @@ def command(arguments, output, largest_file=None, environment=()):
     from alexnet_tf1.cli import main as cli
     from alexnet_tf1.data import synthetic
 
-    synthetic.generate = TINY
+    synthetic.generate = functools.partial(synthetic.generate, **sizes)
     sys.exit(cli.main([str(argument) for argument in arguments]))
 
 
 class Command:
     """A started command."""
 
-    def __init__(self, arguments, output: Path, largest_file=None, environment=()):
+    def __init__(
+        self, arguments, output: Path, *, generate=TINY, largest_file=None, environment=()
+    ):
         self.output = output
         self.output.unlink(missing_ok=True)
-        given = (arguments, output, largest_file, environment)
+        given = (arguments, output, generate.keywords, largest_file, environment)
         self.process = CONTEXT.Process(target=command, args=given)
         self.process.start()
 
