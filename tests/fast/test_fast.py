@@ -34,14 +34,14 @@ def data():
     return dataset.load("synthetic", None, announce=print)
 
 
-def one_by_one(data, steps, ops=EXACT, **settings):
+def one_by_one(data, steps, ops=EXACT, batch_size=BATCH, **settings):
     """Losses and variables after `steps` of the original's loop."""
     config = TrainConfig(**settings)
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(0)
         net = build_alexnet("control", config.fc_batch_norm, config.learning_rate, kernels=ops)
         session.run(tf.global_variables_initializer())
-        stepper = Steps(session, net, Batches(data.train, 0), BATCH)
+        stepper = Steps(session, net, Batches(data.train, 0), batch_size)
         losses = [stepper.take(1)[0][0] for _ in range(steps)]
         return np.array(losses), {v.op.name: session.run(v) for v in tf.global_variables()}
 
@@ -109,7 +109,7 @@ def test_calls_are_cut_to_half_a_second(data):
     ids=["fast", "fast bfloat16", "bfloat16"],
 )
 def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original):
-    losses, variables = one_by_one(data, 100, ops, learning_rate=1e-5)
+    losses, variables = one_by_one(data, 100, ops, batch_size=20, learning_rate=1e-5)
     assert not np.array_equal(losses, original), "these are the original's ops"
     np.testing.assert_allclose(losses, original, atol=tolerance, rtol=0)
     assert {value.dtype.name for value in variables.values()} == {"float32", "int64"}
@@ -117,7 +117,7 @@ def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original)
 
 @pytest.fixture(scope="module")
 def original(data):
-    return one_by_one(data, 100, learning_rate=1e-5)[0]
+    return one_by_one(data, 100, batch_size=20, learning_rate=1e-5)[0]
 
 
 def in_float32(inputs, kernel):

@@ -32,7 +32,7 @@ RECIPE = ("--recipe", "quick", "--shift", "2")  # and with it --fast
 def test_kills_leave_no_trace(loop, kills, tmp_path):
     whole, run, output = tmp_path / "whole", tmp_path / "run", tmp_path / "output"
     assert Command(["train", *OPTIONS, *loop, "--run-dir", whole], output).end() == 0
-    moments = random.Random(kills)
+    moments = random.Random(8)
     during_saves = killed = 0
     process = Command(["train", *OPTIONS, *loop, "--run-dir", run], output)
     while killed < kills:
