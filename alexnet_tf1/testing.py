@@ -16,18 +16,27 @@ __all__ = ["assert_batch_norm"]
 
 
 def assert_batch_norm(
-    graph: Any, train_ops: Any = None, logits: Any = None, is_training: Any = None
+    graph: Any,
+    train_ops: Any = None,
+    logits: Any = None,
+    is_training: Any = None,
+    *,
+    select: Any = None,
+    ignore: Any = None,
 ) -> AuditReport:
     """Asserts that training updates all moving averages and that inference reads them.
 
     Args:
-      graph: tf.Graph, GraphDef, MetaGraphDef or SavedModel; or the path of a .meta file or a
-        SavedModel folder.
+      graph: tf.Graph, GraphDef, MetaGraphDef or SavedModel; or the path of a model, in any
+        form that `alexnet-tf1 audit` takes.
       train_ops: the training operation, or all of them: operations, tensors or names.
         None: found; an empty list: the graph does not train.
       logits: the tensor or tensors that inference computes, or their names. None: found.
       is_training: the training switch, a tensor, variable or name (or a list of several);
         a Python bool says the graph was built with a constant. None: found, if there is one.
+      select: the rules to check: "BN101", a prefix as "BN2", or "BN203:critic/*" with a glob of
+        layers; one text with commas, or several. None: all.
+      ignore: rules not to check, in the same form.
 
     Returns:
       The report: its layers, and notes on what was found and what could not be checked.
@@ -41,7 +50,7 @@ def assert_batch_norm(
     from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
 
     audit = audit_file if isinstance(graph, (str, os.PathLike)) else audit_graph
-    report = audit(graph, train_ops, logits, is_training)
+    report = audit(graph, train_ops, logits, is_training, select=select, ignore=ignore)
     if not report.layers:
         raise AssertionError("no batch normalisation was found in the graph: nothing was checked")
     if report.faults:

@@ -20,14 +20,23 @@ from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.load import GraphSource
 from alexnet_tf1.batchnorm.graph.node import NodeId
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
+from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
-from alexnet_tf1.batchnorm.report import AuditReport
+from alexnet_tf1.batchnorm.layers.savers import saved_variables
+from alexnet_tf1.batchnorm.report import AuditReport, Fault
 from alexnet_tf1.batchnorm.rules import registry
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
+from alexnet_tf1.batchnorm.rules.wording import listed
 
 
 def audit_graph(
-    graph: Any, train_ops: Any = None, logits: Any = None, is_training: Any = None
+    graph: Any,
+    train_ops: Any = None,
+    logits: Any = None,
+    is_training: Any = None,
+    *,
+    select: Any = None,
+    ignore: Any = None,
 ) -> AuditReport:
     """Checks a graph's batch normalisations by the rules of docs/rules.md.
 
@@ -38,6 +47,9 @@ def audit_graph(
       logits: the tensor or tensors that inference computes, or their names. None: found.
       is_training: the training switch, a tensor, variable or name (or a list of several);
         a Python bool says the graph was built with a constant. None: found, if there is one.
+      select: the rules to check: "BN101", a prefix as "BN2", or "BN203:critic/*" with a glob of
+        layers; one text with commas, or several. None: all.
+      ignore: rules not to check, in the same form.
 
     Returns:
       The layers, the faults and notes on what was found or not checked.
@@ -45,7 +57,7 @@ def audit_graph(
     Raises:
       UserError: if a name is not in the graph, or something has to be named.
     """
-    return _audit(load.from_object(graph), train_ops, logits, is_training)
+    return _audit(load.from_object(graph), train_ops, logits, is_training, select, ignore)
 
 
 def audit_file(
@@ -55,16 +67,22 @@ def audit_file(
     is_training: Any = None,
     tags: Sequence[str] | None = None,
     signature: str | None = None,
+    *,
+    select: Any = None,
+    ignore: Any = None,
 ) -> AuditReport:
-    """Checks the graph in a .meta file, a SavedModel folder or a saved_model.pb.
+    """Checks the graph that a path stands for.
 
     Args:
-      path: the file or folder; it is only parsed.
+      path: a .meta file, a SavedModel folder or its saved_model.pb, a frozen .pb, a graph.pbtxt, a
+        checkpoint's prefix, or a folder that holds one of these; it is only parsed.
       train_ops: as for audit_graph, by name.
       logits: as for audit_graph, by name.
       is_training: as for audit_graph, by name.
       tags: tags of the MetaGraph in a SavedModel that holds several.
       signature: the signature whose outputs are the logits.
+      select: as for audit_graph.
+      ignore: as for audit_graph.
 
     Returns:
       As audit_graph.
@@ -72,10 +90,11 @@ def audit_file(
     Raises:
       UserError: if there is no graph, or as audit_graph.
     """
-    return _audit(load.from_file(path, tags, signature), train_ops, logits, is_training)
+    source = load.from_file(path, tags, signature)
+    return _audit(source, train_ops, logits, is_training, select, ignore)
 
 
-def _audit(source: GraphSource, train_ops: Any, logits: Any, is_training: Any) -> AuditReport:
+def _audit(source: GraphSource, *arguments: Any) -> AuditReport:
     """Audits one graph with the garbage collector at rest.
 
     The table of nodes is many small objects: each time their number sets off the
@@ -84,13 +103,16 @@ def _audit(source: GraphSource, train_ops: Any, logits: Any, is_training: Any) -
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _checked(source, train_ops, logits, is_training)
+        return _checked(source, *arguments)
     finally:
         if was_enabled:
             gc.enable()
 
 
-def _checked(source: GraphSource, train_ops: Any, logits: Any, is_training: Any) -> AuditReport:
+def _checked(
+    source: GraphSource, train_ops: Any, logits: Any, is_training: Any, select: Any, ignore: Any
+) -> AuditReport:
+    selected = registry.selected(select, ignore)
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
@@ -104,17 +126,46 @@ def _checked(source: GraphSource, train_ops: Any, logits: Any, is_training: Any)
         provenance=provenance,
         training=training,
         inference=inference,
-        trained=training.executed(train_nodes),
+        layers=layers,
+        steps=[training.executed([node]) for node in train_nodes],
         read=inference.data_cone(outputs),
         run=inference.executed(t.node for t in outputs),
         train_name=train_name,
         collected=_collected(source, provenance),
+        saved=saved_variables(provenance),
+        checkpoint=source.checkpoint,
     )
-    needs: set[registry.Need] = {"inference", "training"} if train_nodes else {"inference"}
-    faults = registry.check(layers, evidence, needs)
+    needs: set[registry.Need] = {"inference", "saving"}
+    if train_nodes:
+        needs.add("training")
+    faults = [
+        fault._replace(message=fault.message + _place(fault, layers, evidence, source))
+        for fault in registry.check(layers, evidence, needs, selected)
+    ]
     names = provenance.variables.names
     averages = [(layer.name, [names[v] for v in layer.averages]) for layer in layers]
-    return AuditReport(averages, faults, _notes(flat, averages, choices.notes))
+    notes = [*choices.notes, *_frozen_notes(evidence), *selected.notes()]
+    return AuditReport(averages, faults, _notes(flat, averages, notes))
+
+
+def _place(fault: Fault, layers: list[Layer], evidence: Evidence, source: GraphSource) -> str:
+    """Says where in the user's code the layer and the training op were built, where it is known."""
+    nodes = evidence.provenance.nodes
+    layer = next(layer for layer in layers if layer.name == fault.layer)
+    built = [("layer", source.place(nodes[layer.sites[0].node].name))]
+    if fault.rule.startswith("BN1") and evidence.train_name:
+        built.append(("training op", source.place(evidence.train_name)))
+    known = [f"{what} built at {place}" for what, place in built if place]
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _frozen_notes(evidence: Evidence) -> list[str]:
+    """Says which layers are not called faults because they are frozen on purpose."""
+    notes = []
+    for reason, names in evidence.frozen.items():
+        shown = listed([*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names)
+        notes.append(f"frozen on purpose, to judge by that {reason}: {shown}")
+    return notes
 
 
 def _collected(source: GraphSource, provenance: Provenance) -> set[NodeId]:

@@ -165,7 +165,13 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
     commands.audit: (
         "check any TF1 graph for batch-normalisation faults",
         [
-            value("graph", "GRAPH", "a .meta file or a SavedModel", nargs="?"),
+            value(
+                "models",
+                "MODEL",
+                "a .meta file, a SavedModel, a frozen .pb, a graph.pbtxt, a checkpoint's prefix, "
+                "or a folder that holds one of these",
+                nargs="*",
+            ),
             value("--explain", "RULE", "print the page of a rule, such as BN101, and nothing else"),
             value("--train-op", "NAME", "training op; may be given again", action="append"),
             value("--logits", "NAME", "the tensor that inference computes"),
@@ -175,6 +181,16 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
                 "the training switch; True or False for a graph built with a constant",
                 text_or_bool,
             ),
+            value("--tags", "TAG,...", "which graph of a SavedModel that holds several"),
+            value("--signature", "NAME", "whose outputs are the logits, of a SavedModel"),
+            value(
+                "--select",
+                "RULES",
+                "check these alone: a rule, a prefix as BN2, or BN203:critic/* with layers; may be "
+                "given again",
+                action="append",
+            ),
+            value("--ignore", "RULES", "leave these out, in the same form", action="append"),
             JSON,
         ],
     ),

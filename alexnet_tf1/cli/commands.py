@@ -18,6 +18,7 @@ from alexnet_tf1.cli import output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
+from alexnet_tf1.reporting.text import one_line
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -76,24 +77,46 @@ def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -
 
 
 def audit(
-    graph: str | None, explain: str | None, as_json: bool, train_op: list[str] | None, **given: Any
+    models: list[str],
+    explain: str | None,
+    as_json: bool,
+    train_op: list[str] | None,
+    tags: str | None,
+    **given: Any,
 ) -> int:
-    """Checks a graph without running it.
+    """Checks graphs without running them.
 
-    Does training update its moving averages, and does inference read them? Exit status 1 if not.
+    Does training update their moving averages, and does inference read them? Exit status 1 if not.
     """
     if explain is not None:
         from alexnet_tf1.batchnorm.rules import registry
 
         print(registry.explain(explain))
         return DONE
-    if graph is None:
-        raise UserError("audit needs a GRAPH, or --explain RULE; see alexnet-tf1 audit --help")
+    if not models:
+        raise UserError("audit needs a MODEL, or --explain RULE; see alexnet-tf1 audit --help")
     import_tensorflow()
     from alexnet_tf1.batchnorm.audit import audit_file
 
-    found = audit_file(graph, train_op, **given).to_json(graph)
-    return _show(found, lambda found: output.faults(graph, found), as_json)
+    given["tags"] = tags.split(",") if tags is not None else None
+    reports, status = [], DONE
+    for model in models:
+        try:
+            found = audit_file(model, train_op, **given).to_json(model)
+        except UserError as error:
+            if len(models) == 1:
+                raise
+            print(one_line(f"error: {error}"), file=sys.stderr)
+            status = BAD_INPUT
+            continue
+        reports.append(found)
+        if found["faults"]:
+            status = max(status, FAULTS)
+        if not as_json:
+            print(output.faults(model, found))
+    if as_json:
+        print(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
+    return status
 
 
 def doctor(checkpoint: str, as_json: bool) -> int:

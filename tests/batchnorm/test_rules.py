@@ -77,7 +77,7 @@ def test_explain_needs_no_tensorflow() -> None:
     ("arguments", "parts"),
     [
         (["--explain", "BN999"], ["'BN999'", "BN101, ", "and CK103"]),
-        ([], ["GRAPH", "--explain RULE"]),
+        ([], ["MODEL", "--explain RULE"]),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from alexnet_tf1.batchnorm.checkpoint import names
 from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables, Statistic
 from alexnet_tf1.checkpoint.reader import Checkpoint
+from alexnet_tf1.errors import UserError
 
 
 class Measured(NamedTuple):
@@ -70,6 +72,19 @@ def measure_layer(checkpoint: Checkpoint, variables: LayerVariables) -> Measured
     """
     measured = tuple(_measured(checkpoint, found) for found in variables.statistics)
     return MeasuredLayer(variables.name, measured, variables)
+
+
+def any_has_moved(prefix: str, keys: Iterable[str]) -> bool:
+    """Tells whether one of a checkpoint's averages is not at its initial value, all 0 or all 1.
+
+    A checkpoint that cannot be read tells nothing.
+    """
+    try:
+        checkpoint = Checkpoint(prefix)
+        values = [checkpoint.read(key) for key in keys if key in checkpoint.variables]
+    except UserError:
+        return False
+    return any(not np.all(v == 0) and not np.all(v == 1) for v in values)
 
 
 def _measured(checkpoint: Checkpoint, statistic: Statistic) -> Measured:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import variable_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
+from alexnet_tf1.batchnorm.graph.locate import FORMS, locate
+from alexnet_tf1.batchnorm.graph.places import place_of
+from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.errors import UserError
 
 TRAINABLE = "trainable_variables"
@@ -34,6 +39,9 @@ class GraphSource:
     # OpDefs that the file carries for its own operations, by name
     op_defs: dict[str, Any] = field(default_factory=dict)
     inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
+    checkpoint: str | None = None  # the prefix of the checkpoint beside the graph
+    # tells where in the user's code an operation was built, by its name
+    place: Callable[[str], str | None] = lambda name: None
 
 
 def from_object(graph: Any) -> GraphSource:
@@ -53,7 +61,8 @@ def from_object(graph: Any) -> GraphSource:
             key: [_operation_name(str(getattr(item, "name", item))) for item in items]
             for key, items in ((key, graph.get_collection(key)) for key in _COLLECTIONS)
         }
-        return GraphSource(graph.as_graph_def(add_shapes=True), collections)
+        place = functools.partial(place_of, graph)
+        return GraphSource(graph.as_graph_def(add_shapes=True), collections, place=place)
     raise UserError(
         f"graph is a {type(graph).__name__}; give a tf.Graph, GraphDef, MetaGraphDef or SavedModel"
     )
@@ -64,50 +73,61 @@ def from_file(
     tags: Sequence[str] | None = None,
     signature: str | None = None,
 ) -> GraphSource:
-    """Reads a MetaGraph file, a SavedModel folder or its saved_model.pb.
+    """Reads the graph that a path stands for.
 
     Args:
-      path: the file or folder.
+      path: as `locate.locate` takes it.
       tags: tags of the wanted MetaGraph in a SavedModel; None: the only or the serving one.
       signature: name of the signature whose outputs are the logits; None: the usual one.
 
     Raises:
       UserError: if there is no graph to be read there.
     """
-    where = Path(path)
-    if os.path.isdir(where):  # Path.is_dir raises where a name is too long
-        inside = where / "saved_model.pb"
-        if not inside.is_file():
-            if (where / "saved_model.pbtxt").is_file():
-                raise UserError(f"{where} holds saved_model.pbtxt; only saved_model.pb is read")
-            raise UserError(
-                f"{where} holds no saved_model.pb; name a .meta file or a SavedModel folder"
-            )
-        where = inside
-    data = _bytes_of(where)
-    if where.name.endswith(".pb"):
-        wanted, saved = "SavedModel", _parsed(saved_model_pb2.SavedModel(), data)
-        if saved is not None and any(_holds_nodes(m.graph_def) for m in saved.meta_graphs):
-            return _from_saved_model(saved, str(path), tags, signature)
+    where, checkpoint = locate(path)
+    found = _parsed_graph(_bytes_of(where), where.suffix)
+    if isinstance(found, saved_model_pb2.SavedModel):
+        source = _from_saved_model(found, str(path), tags, signature)
+    elif tags is not None or signature is not None:
+        raise UserError(f"{where} is no SavedModel; --tags and --signature are for those")
+    elif found is None:
+        raise UserError(f"{where} holds no graph; name {FORMS}")
     else:
-        wanted, meta = "MetaGraph", _parsed(tf.MetaGraphDef(), data)
-        if meta is not None and _holds_nodes(meta.graph_def):
-            return _from_meta_graph(meta)
-    raise UserError(
-        f"{where} is not a {wanted} with a graph in it; name a .meta file written by "
-        "tf.train.Saver or export_meta_graph, or a SavedModel folder"
-    )
+        source = from_object(found)
+    source.checkpoint = checkpoint
+    return source
+
+
+def _parsed_graph(data: bytes, suffix: str) -> Any:
+    """The SavedModel, MetaGraphDef or GraphDef in a file; None if it is something else."""
+    if suffix == ".pbtxt":
+        parse, kinds = _parsed_text, (tf.GraphDef, tf.MetaGraphDef, saved_model_pb2.SavedModel)
+    elif suffix == ".pb":
+        parse, kinds = _parsed, (saved_model_pb2.SavedModel, tf.GraphDef, tf.MetaGraphDef)
+    else:
+        parse, kinds = _parsed, (tf.MetaGraphDef, tf.GraphDef, saved_model_pb2.SavedModel)
+    for kind in kinds:
+        message = parse(kind(), data)
+        if message is not None and any(map(_holds_nodes, _graphs_in(message))):
+            return message
+    return None
+
+
+def _graphs_in(message: Any) -> list[Any]:
+    if isinstance(message, tf.GraphDef):
+        return [message]
+    if isinstance(message, tf.MetaGraphDef):
+        return [message.graph_def]
+    return [meta.graph_def for meta in message.meta_graphs]
 
 
 def _bytes_of(where: Path) -> bytes:
     """The file's content; a UserError that says why if there is none."""
-    if not os.path.exists(where):
-        raise UserError(f"{where} does not exist; name a .meta file or a SavedModel folder")
     if not os.path.isfile(where):  # a pipe would wait, a device never end
-        raise UserError(f"{where} is not a file; name a .meta file or a SavedModel folder")
+        raise UserError(f"{where} is not a file; name {FORMS}")
     try:
         if (size := where.stat().st_size) > MAX_BYTES:
             raise UserError(f"{where} has {size:,} bytes; no graph has more than {MAX_BYTES:,}")
+        refuse_pointer(where)
         data = where.read_bytes()
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror}") from error
@@ -121,6 +141,15 @@ def _parsed(message: Any, data: bytes) -> Any:
     try:
         message.ParseFromString(data)
     except (DecodeError, ValueError):
+        return None
+    return message
+
+
+def _parsed_text(message: Any, data: bytes) -> Any:
+    """The message parsed from its text format, or None if data is something else."""
+    try:
+        text_format.Parse(data, message)
+    except (text_format.ParseError, ValueError, RecursionError):
         return None
     return message
 

@@ -35,6 +35,7 @@ from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.graph.node import VariableId
+    from alexnet_tf1.batchnorm.graph.variables import Write
     from alexnet_tf1.batchnorm.layers.layer import Layer
     from alexnet_tf1.batchnorm.rules.evidence import Evidence
 
@@ -60,11 +61,33 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
             f"{subject} written by {evidence.ops(running[:1])} without being changed in "
             "training; give the update a momentum below 1 when is_training is True"
         )
-    if any(write.node in evidence.collected for write in writes):
-        remedy = f"build it under {UPDATE_OPS}"
-    else:
-        remedy = f"build it under tf.control_dependencies on {evidence.ops(writes[:2])}"
-    return f"{subject} never updated by {evidence.train_name}; {remedy}"
+    return f"{subject} never updated by {evidence.train_name}; {_remedy(layer, missed, evidence)}"
+
+
+def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
+    """Names what to depend on: the collection, or an update of each average that can be run.
+
+    A layer that is called several times has several updates of each average. One that belongs to a
+    call that training does not make, such as that on a Keras model's own input, needs inputs that
+    training does not feed, and raises when it is run.
+    """
+    can_run: list[Write] = []
+    for variable in missed:
+        writes = [update.write for update in layer.updates[variable]]
+        changing = [w for w in writes if evidence.variables.changes(w, evidence.training)]
+        can_run += [w for w in changing if evidence.can_run_in_training([w.node])][:1]
+    if len(can_run) < len(missed):
+        others = [update.write for update in layer.updates[missed[0]]][:1]
+        return (
+            f"its updates ({evidence.ops(others)}) belong to a call of the layer on inputs that "
+            f"training does not have; call the layer on those of {evidence.train_name}, with "
+            "training=is_training, and make that depend on the new updates"
+        )
+    if all(write.node in evidence.collected for write in can_run) and evidence.can_run_in_training(
+        evidence.collected
+    ):
+        return f"build it under {UPDATE_OPS}"
+    return f"build it under tf.control_dependencies on {evidence.ops(can_run)}"
 
 
 def _is_updated(variable: VariableId, evidence: Evidence) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from alexnet_tf1.batchnorm.checkpoint.statistics import Steps
+from alexnet_tf1.batchnorm.checkpoint.statistics import Steps, any_has_moved
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.variables import Write
@@ -22,14 +23,21 @@ class Evidence:
     provenance: Provenance  # what tensors are made of, in the unfolded graph
     training: Folding  # the graph with the switch at training
     inference: Folding  # and at inference
-    trained: set[NodeId]  # what the training ops run in training; empty without a training op
+    layers: list[Layer]  # all batch normalisations
+    steps: list[set[NodeId]]  # what each training op runs in training
     read: set[Tensor]  # what the logits depend on in inference
     run: set[NodeId]  # what computing the logits runs in inference
     train_name: str  # the training op, for messages
     collected: set[NodeId]  # what running the UPDATE_OPS collection would run
+    # the variables that the graph's Savers save, by their names in the checkpoint
+    saved: dict[str, VariableId]
+    checkpoint: str | None  # the prefix of the checkpoint beside the graph
+    # takes the names of the layers that are frozen on purpose, by how that is known
+    frozen: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
         self.variables = self.provenance.variables  # their reads and writes
+        self.trained: set[NodeId] = set().union(*self.steps)
         self.read_nodes = {t.node for t in self.read}
         reading, write_of = self.variables.reading, self.variables.write_of
         direct = {reading[n] for n in self.read_nodes if n in reading}
@@ -50,6 +58,28 @@ class Evidence:
             for site in layer.sites
         )
 
+    def is_updated(self, layer: Layer, step: set[NodeId]) -> bool:
+        """Tells whether these nodes change any average of the layer in training."""
+        return any(
+            write.node in step and self.variables.changes(write, self.training)
+            for variable in layer.averages
+            for write in self.variables.writes.get(variable, ())
+        )
+
+    def can_run_in_training(self, nodes: Iterable[NodeId]) -> bool:
+        """Tells whether these can run with what is fed to the training ops."""
+        needed = self.training.executed(nodes) - self.trained
+        return not any(self.provenance.nodes[node].op == "Placeholder" for node in needed)
+
+    def has_moved(self, averages: Iterable[VariableId]) -> bool:
+        """Tells whether the checkpoint beside the graph holds averages that were updated."""
+        if self.checkpoint is None:
+            return False
+        keys = {variable: key for key, variable in self.saved.items()}
+        return any_has_moved(
+            self.checkpoint, [keys.get(v, self.variables.names[v]) for v in averages]
+        )
+
     def infers(self, layer: Layer) -> bool:
         """Tells whether the logits pass through the layer."""
         return any(site.node in self.read_nodes for site in layer.sites)
@@ -60,6 +90,12 @@ class Evidence:
         used = [tensor for site in sites for tensor in (*site.means, *site.variances)]
         made = [self.provenance.sources(tensor, self.inference).variables for tensor in used]
         return [v for v in layer.averages if any(v in variables for variables in made)]
+
+    def inferred_with(self, layer: Layer) -> list[VariableId]:
+        """Averages that inference reads; where no inference is known, those kept for it."""
+        if self.read:
+            return self.stored_in_inference(layer)
+        return [v for v in layer.averages if v in layer.updates]
 
     def names(self, variables: Iterable[VariableId]) -> str:
         """The variables' names: "a, b and c"."""

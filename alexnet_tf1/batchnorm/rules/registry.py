@@ -17,10 +17,11 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from alexnet_tf1.batchnorm import rules
 from alexnet_tf1.batchnorm.report import Fault
+from alexnet_tf1.batchnorm.rules.selection import Selection, selection
 from alexnet_tf1.batchnorm.rules.wording import listed
 from alexnet_tf1.errors import UserError
 
-Need = Literal["training", "inference", "checkpoint"]
+Need = Literal["training", "inference", "saving", "checkpoint"]
 # Of one layer and the evidence, what is wrong and the remedy in one line; None if nothing is.
 Find = Callable[[Any, Any], "str | None"]
 F = TypeVar("F", bound=Find)
@@ -44,7 +45,8 @@ class Rule:
 
     id: str  # its identifier, e.g. "BN101"
     name: str  # its name, e.g. "update-not-reached"
-    # "training": a training op; "inference": logits; "checkpoint": a checkpoint's values
+    # "training": a training op; "inference": logits; "saving": the graph's Savers; "checkpoint":
+    # a checkpoint's values
     needs: Need
     find: Find  # the decorated function
     page: Page  # its docstring
@@ -58,6 +60,7 @@ class Rule:
 
 
 _RULES: dict[str, Rule] = {}
+ALL = Selection([], [])
 
 
 def rule(identifier: str, *, needs: Need) -> Callable[[F], F]:
@@ -105,14 +108,28 @@ def identifiers(needs: Need) -> str:
     return listed([rule.id for rule in all_rules() if rule.needs == needs])
 
 
-def check(layers: Iterable[Any], evidence: Any, needs: Collection[Need]) -> list[Fault]:
+def selected(select: str | Iterable[str] | None, ignore: str | Iterable[str] | None) -> Selection:
+    """Reads which rules a user wants to be checked, see `selection.selection`."""
+    return selection(select, ignore, [rule.id for rule in all_rules()])
+
+
+def check(
+    layers: Iterable[Any],
+    evidence: Any,
+    needs: Collection[Need],
+    selected: Selection = ALL,
+) -> list[Fault]:
     """Applies every rule whose need is met to every layer, which has a name.
 
     The faults are in the order of the layers, then of the rules.
     """
     chosen = [rule for rule in all_rules() if rule.needs in needs]
-    found = ((layer, rule, rule.find(layer, evidence)) for layer in layers for rule in chosen)
-    return [Fault(rule.id, layer.name, message) for layer, rule, message in found if message]
+    return [
+        Fault(rule.id, layer.name, message)
+        for layer in layers
+        for rule in chosen
+        if selected.allows(rule.id, layer.name) and (message := rule.find(layer, evidence))
+    ]
 
 
 def _page(docstring: str) -> Page:

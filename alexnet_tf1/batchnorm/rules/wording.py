@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 UPDATE_OPS = "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))"
+SAVE_ALL = (
+    "save with tf.train.Saver(), not with Saver(tf.trainable_variables()), whose checkpoint "
+    "cannot be used for inference"
+)
 REPAIR = "or repair this checkpoint with `recalibrate`"
 
 

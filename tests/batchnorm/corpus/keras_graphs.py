@@ -97,9 +97,9 @@ def hard_true() -> Expectation:
     return expect(*layers_network(True), None, *every("BN201", "BN203"))
 
 
-@case("tf.layers, training=False: frozen")
+@case("tf.layers, training= forgotten")
 def hard_false() -> Expectation:
-    return expect(*layers_network(False), None)
+    return expect(*layers_network(False), None, *every("BN103"))
 
 
 @case("tf.layers, no scale, no centre: forgotten")
@@ -158,11 +158,12 @@ def keras_forgotten() -> Expectation:
     return expect(train, logits, training, *every("BN101"))
 
 
-@case("tf_keras layers, trainable=False: frozen")
+@case("tf_keras layers, trainable=False, the weights before them trained")
 def keras_frozen() -> Expectation:
     training = switch()
     loss, logits, _ = keras_network(training, trainable=False)
-    return expect(tf.train.AdamOptimizer().minimize(loss), logits, training)
+    train = tf.train.AdamOptimizer().minimize(loss)
+    return expect(train, logits, training, *every("BN103"))
 
 
 @case("tf_keras model with the learning phase, compiled")

@@ -159,7 +159,7 @@ def hard_true_forgotten() -> Net:
     return network(_static_norm, True, before=[])
 
 
-@case("switch hard-coded False: frozen")
+@case("switch hard-coded False, everything trained", *both("BN103"))
 def hard_false() -> Net:
     return network(_static_norm, False)
 

@@ -1,0 +1,43 @@
+"""Finds where in the user's own code an operation of a live graph was built."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+# Libraries that build operations for others: TensorFlow, layers on top of it, and this package.
+_LIBRARIES = re.compile(
+    r"[/\\](?:tensorflow|tensorflow_core|keras|tf_keras|tf_slim|sonnet|tensorpack|alexnet_tf1)[/\\]"
+    r"|[/\\](?:site|dist)-packages[/\\]|[/\\]importlib[/\\]|<frozen"
+)
+_IMPORTER = re.compile(r"[/\\]tensorflow[/\\]python[/\\]framework[/\\]importer\.py$")
+
+
+def place_of(graph: Any, name: str) -> str | None:
+    """Finds the innermost line outside of libraries that took part in building an operation.
+
+    Args:
+      graph: the tf.Graph.
+      name: the operation's, or that of one inside a function that the graph calls.
+
+    Returns:
+      "model.py:12", the path relative to the current folder where it lies below; None where only
+      libraries took part, or the operation was imported from a file.
+    """
+    while True:
+        try:
+            frames = graph.get_operation_by_name(name).traceback
+            break
+        except (KeyError, ValueError):
+            name = name.rpartition("/")[0]
+            if not name:
+                return None
+    files = [(frame.filename, frame.lineno) for frame in frames or ()]
+    if any(_IMPORTER.search(file) for file, _ in files):
+        return None
+    for file, line in reversed(files):
+        if not _LIBRARIES.search(file):
+            near = os.path.relpath(file)
+            return f"{file if near.startswith('..') else near}:{line}"
+    return None
