@@ -30,7 +30,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
       UserError: if it stands for no checkpoint.
     """
     given = os.fspath(path)
-    if os.path.isdir(given):
+    if os.path.isdir(given) and not os.path.isfile(f"{given}.index"):
         return _newest_in(given)
     if os.path.basename(given) in ("checkpoint", "saved_model.pb") and os.path.isfile(given):
         return _newest_in(os.path.dirname(given) or ".")

@@ -19,8 +19,9 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from alexnet_tf1.checkpoint import sstable
+from alexnet_tf1.checkpoint import sstable, v1
 from alexnet_tf1.checkpoint.find import resolve
+from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.checkpoint.sstable import DamagedError
 from alexnet_tf1.errors import UserError
 
@@ -41,35 +42,54 @@ class Checkpoint:
     Attributes:
       prefix: what `tf.train.Saver.restore` takes.
       variables: by name, in the order of the names.
+      missing: the data file that is not there, if names had to suffice; nothing can be read then.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, names_suffice: bool = False) -> None:
         """Opens the checkpoint that `path` stands for, see `find.resolve`.
+
+        Args:
+          path: what stands for it.
+          names_suffice: whether an index without its data is of use too.
 
         Raises:
           UserError: if there is none, or it is damaged or cannot be read.
         """
         self.prefix = resolve(path)
+        self.missing: str | None = None
+        self._reader: Any = None
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
         index = Path(f"{self.prefix}.index")
         try:
             if index.is_file():
                 _refuse_pattern(self.prefix)
-                self.variables = _validated_index(index)
-                self._reader = _native(tf.train.NewCheckpointReader, self.prefix)
+                self._open(index, names_suffice)
                 return
+            refuse_pointer(self.prefix)
             sstable.check_magic(Path(self.prefix))
-            # Of a V1 checkpoint it takes a file pattern.
-            pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self.prefix)
-            self._reader = _native(tf.train.NewCheckpointReader, pattern)
-            dtypes = _native(self._reader.get_variable_to_dtype_map)
-            shapes = _native(self._reader.get_variable_to_shape_map)
-            self.variables = {n: Variable(dtypes[n], tuple(shapes[n])) for n in sorted(shapes)}
+            content = v1.read(self.prefix)
+            self._arrays = content.arrays
+            self.variables = {
+                name: Variable(tf.as_dtype(dtype), shape)
+                for name, (dtype, shape) in content.variables.items()
+            }
         except OSError as error:
             raise UserError(f"{self.prefix}: {error.strerror or error}: {error.filename}") from None
         except DamagedError as error:
             raise UserError(
                 f"{self.prefix}: not a checkpoint, or damaged: {error}; {_TAKE_ANOTHER}"
             ) from None
+
+    def _open(self, index: Path, names_suffice: bool) -> None:
+        """Opens a checkpoint of the second format."""
+        try:
+            self.variables = _validated_index(index)
+            self._reader = _native(tf.train.NewCheckpointReader, self.prefix)
+        except FileNotFoundError as error:
+            if not names_suffice:
+                raise
+            self.missing = str(error.filename)
+            self.variables = _validated_index(index, has_data=False)
 
     def read(self, name: str) -> npt.NDArray[Any]:
         """Reads one variable.
@@ -78,7 +98,11 @@ class Checkpoint:
           UserError: if its bytes do not match their checksum.
         """
         try:
-            return np.asarray(_native(self._reader.get_tensor, name))
+            if self._reader is not None:
+                return np.asarray(_native(self._reader.get_tensor, name))
+            if name not in self._arrays:
+                self._arrays |= v1.read(self.prefix, name).arrays
+            return self._arrays[name]
         except DamagedError as error:
             raise UserError(
                 f"{self.prefix}: damaged, {name} cannot be read: {error}; {_TAKE_ANOTHER}"
@@ -132,14 +156,15 @@ def _native(call: Any, *arguments: str) -> Any:
         raise DamagedError(text) from None
 
 
-def _validated_index(path: Path) -> dict[str, Variable]:
+def _validated_index(path: Path, *, has_data: bool = True) -> dict[str, Variable]:
     """Reads a V2 index; DamagedError if the native reader must not see this file."""
+    refuse_pointer(path)
     table = sstable.entries(path)
     key, value = next(table, (None, b""))
     if key != b"":
         raise DamagedError(f"its index {'is empty' if key is None else 'has no header'}")
     header = _parsed(tensor_bundle_pb2.BundleHeaderProto, value)
-    sizes = _shard_sizes(path, header.num_shards)
+    sizes = _shard_sizes(path, header.num_shards) if has_data else [1 << 62] * header.num_shards
     variables = {}
     for key, value in table:
         variable = _validated_entry(_parsed(tensor_bundle_pb2.BundleEntryProto, value), sizes)
@@ -162,6 +187,7 @@ def _shard_sizes(index: Path, count: int) -> list[int]:
         name = f"{index.name.removesuffix('.index')}.data-{shard:05d}-of-{count:05d}"
         if (index.parent / name).is_fifo():  # to open one is to wait for its writer
             raise DamagedError(f"data file {shard} is not a file")
+        refuse_pointer(index.parent / name)
         with (index.parent / name).open("rb") as file:
             sizes.append(os.fstat(file.fileno()).st_size)
     return sizes

@@ -159,8 +159,43 @@ def test_damaged_data(folder):
     assert [fault.rule for fault in examine_checkpoint(folder).faults] == ["CK103"]
     data.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "damaged, bn/moving_variance cannot be read: " in refused(folder)
-    data.unlink()
-    assert f"No such file or directory: {data}" in refused(folder)
+
+
+def test_an_index_without_data_answers_what_names_can(folder):
+    (folder / DATA).unlink()
+    report = examine_checkpoint(folder)
+    assert report.faults == []
+    assert [layer.name for layer in report.layers] == ["bn"]
+    (note,) = report.notes
+    assert DATA in note
+    assert "CK101, CK103 and CK104 were not checked" in note
+    save(folder / "bare", layer("batch_normalization", mean=None, variance=None))
+    (folder / "bare.data-00000-of-00001").unlink()
+    assert [fault.rule for fault in examine_checkpoint(folder / "bare").faults] == ["CK102"]
+
+
+def test_a_prefix_that_is_also_a_folders_name(folder, tmp_path):
+    shutil.copytree(folder, folder / "model.ckpt-10")
+    assert examine_checkpoint(folder / "model.ckpt-10").checkpoint == str(folder / "model.ckpt-10")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-20.index", DATA, "model.v1"])
+def test_a_git_lfs_pointer_is_called_one(folder, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+    (folder / name).write_text(pointer)
+    path = folder / name if name == "model.v1" else folder
+    assert "is a Git LFS pointer" in refused(path)
+
+
+@pytest.mark.parametrize("ending", ["os.kill(os.getpid(), 6)", "os._exit(3)"])
+def test_whatever_happens_to_a_v1_reader_ends_in_one_line(tmp_path, monkeypatch, ending):
+    path = save(tmp_path / "old.ckpt", layer("bn"), version=1)
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, sys\nif 'alexnet_tf1.checkpoint.v1' in sys.orig_argv:\n    {ending}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    message = refused(path)
+    assert "not a checkpoint, or damaged" in message
 
 
 def test_a_state_file_that_names_nothing(folder):

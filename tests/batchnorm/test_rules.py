@@ -76,7 +76,7 @@ def test_explain_needs_no_tensorflow() -> None:
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--explain", "BN999"], ["'BN999'", "BN101, ", "and CK103"]),
+        (["--explain", "BN999"], ["'BN999'", "BN101, ", "and CK104"]),
         ([], ["MODEL", "--explain RULE"]),
     ],
 )

@@ -85,7 +85,13 @@ class LayerVariables:
     affine: list[str] = field(default_factory=list)  # the keys of gamma, beta and the like
     # its moving statistics, the mean first
     statistics: list[Statistic] = field(default_factory=list)
+    # averages that the graph beside the checkpoint has and the checkpoint has not
+    unsaved: list[str] = field(default_factory=list)
     accumulates: bool = False  # whether it keeps sums instead (BigGAN's accumulators); not judged
+
+    def is_pair(self) -> bool:
+        """Tells whether a mean and a variance are there."""
+        return bool(self.find("mean") and self.find("variance", "std"))
 
     def find(self, *roles: Role) -> Statistic | None:
         """The first statistic in one of these roles."""
@@ -255,14 +261,24 @@ def _add(groups: dict[_Key, LayerVariables], group: _Key, statistic: Statistic) 
 
 
 def _join_lone_pairs(groups: dict[_Key, LayerVariables]) -> None:
-    """Joins bn/gamma with bn/moments_1/...: one layer whose moments were not the scope's first."""
+    """Joins what belongs to one layer of a scope though its numbers differ.
+
+    bn/gamma with bn/moments_1/...: the layer's moments were not the scope's first. bn/moving_mean
+    beside bn/moving_mean_1 and the rest: a variable of an earlier attempt, left over.
+    """
     for scope in {scope for scope, _ in groups}:
         here = {number: layer for (at, number), layer in groups.items() if at == scope}
-        bare = [number for number, layer in here.items() if not layer.statistics]
-        lone = [number for number, layer in here.items() if not layer.affine]
+        bare = [n for n, layer in here.items() if layer.affine and not layer.is_pair()]
+        lone = [n for n, layer in here.items() if not layer.affine]
+        whole = [n for n, layer in here.items() if layer.is_pair()]
         if len(bare) == len(lone) == 1 and len(here) == 2:
-            here[bare[0]].statistics = here[lone[0]].statistics
-            del groups[(scope, lone[0])]
+            layer, other = here[bare[0]], here[lone[0]]
+            if other.is_pair() or not layer.statistics:
+                layer.statistics = other.statistics
+                del groups[(scope, lone[0])]
+        elif len(whole) == 1 and not bare:
+            for number in here.keys() - whole:
+                del groups[(scope, number)]
 
 
 def _layer_name(group: _Key, layer: LayerVariables, groups: Mapping[_Key, LayerVariables]) -> str:

@@ -1,4 +1,4 @@
-"""Measures the moving statistics of a checkpoint, and how long was trained."""
+"""Measures the moving statistics of a checkpoint."""
 
 from __future__ import annotations
 
@@ -41,18 +41,6 @@ class Measured(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """A strict JSON object: no NaN, no infinity."""
         return {**self._asdict(), "shape": list(self.shape), "finite": not self.not_finite}
-
-
-class Steps(NamedTuple):
-    """The number of steps trained; where not counted, estimated for Adam's default beta2."""
-
-    number: int
-    counted: bool
-
-    def __str__(self) -> str:
-        """As it stands in a message."""
-        about = "" if self.counted else "about "
-        return f"{about}{self.number} step{'' if self.number == 1 else 's'}"
 
 
 class MeasuredLayer(NamedTuple):
@@ -99,7 +87,7 @@ def _measured(checkpoint: Checkpoint, statistic: Statistic) -> Measured:
         # float64 values near the largest one add up to infinity: scaled, they do not.
         scale = max(-minimum, maximum) or 1.0
         mean = float((finite / scale).mean() * scale)
-    counts = (_scalar(checkpoint, counter) for counter in statistic.counters)
+    counts = (scalar(checkpoint, counter) for counter in statistic.counters)
     updates = next((round(count) for count in counts if count is not None), None)
     return Measured(
         statistic.variable,
@@ -115,7 +103,7 @@ def _measured(checkpoint: Checkpoint, statistic: Statistic) -> Measured:
     )
 
 
-def _scalar(checkpoint: Checkpoint, name: str) -> float | None:
+def scalar(checkpoint: Checkpoint, name: str) -> float | None:
     """The finite value of a number in the checkpoint; None if there is no such number."""
     variable = checkpoint.variables.get(name)
     if variable is None or variable.shape:
@@ -124,17 +112,3 @@ def _scalar(checkpoint: Checkpoint, name: str) -> float | None:
         return None
     value = float(checkpoint.read(name))
     return value if math.isfinite(value) else None
-
-
-def trained_steps(checkpoint: Checkpoint) -> Steps | None:
-    """Finds how long was trained, by the step counter or else by Adam's powers of beta."""
-    for wanted in ("global_step", "iterations", "iter"):
-        for name in checkpoint.variables:
-            if names.short_name(name) == wanted:
-                value = _scalar(checkpoint, name)
-                if value is not None and value >= 0:
-                    return Steps(round(value), counted=True)
-    power = _scalar(checkpoint, "beta2_power")  # beta2 ** (steps + 1)
-    if power is not None and 0 < power <= 0.9991:
-        return Steps(round(math.log(power) / math.log(0.999)) - 1, counted=False)
-    return None

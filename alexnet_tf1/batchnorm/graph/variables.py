@@ -124,6 +124,21 @@ class Variables:
             return True
         return any(abs(c) > 1e-12 for c in terms.values())
 
+    def kept(self, write: Write, folding: Folding) -> float | None:
+        """The share of the variable's old value that the write keeps; None if it is not certain.
+
+        Of an average with decay 0.99 it is 0.99, however the update is written.
+        """
+        if write.value is None or not folding.runs(write.node):
+            return None
+        self._steps = 0
+        terms = self._affine(write.value, folding)
+        if terms is None or write.kind not in ("set", "add", "sub"):
+            return None
+        own = terms.get(write.variable, 0.0)
+        kept = {"set": own, "add": 1.0 + own, "sub": 1.0 - own}[write.kind]
+        return kept if 0.0 <= kept < 1.0 else None
+
     def _affine(self, tensor: Tensor, folding: Folding) -> _Terms | None:
         """The tensor as a weighted sum; None if it is too long or never computed.
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS
+from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.graph.node import NodeId
@@ -59,8 +59,7 @@ def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
         return None
     return (
         f"training normalises with {evidence.names(layer.averages)}, which nothing updates: "
-        "`training=` was forgotten; pass training=is_training, True in training, to the layer and "
-        f"build {evidence.train_name} under {UPDATE_OPS}"
+        f"`training=` was forgotten; {GIVE_TRAINING}"
     )
 
 

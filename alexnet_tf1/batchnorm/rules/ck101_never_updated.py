@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import REPAIR, UPDATE_OPS
+from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING, UPDATE_OPS
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.checkpoint.statistics import Measured, MeasuredLayer
@@ -49,16 +49,19 @@ def never_updated(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | N
     if not untouched:
         return None
     values = " and ".join(f"{found.leaf} is all {found.minimum:g}" for found in untouched)
-    steps = evidence.steps
-    if steps and steps.number == 0:
+    if evidence.has_begun is False:
         return (
-            f"{layer.name}: {values} at step 0: still the initial values, training has not begun; "
-            "not to be used for inference yet"
+            f"{values}: still the initial values, training has not begun; not to be used for "
+            "inference yet"
         )
-    when = f" after {steps}" if steps else ""
+    steps = evidence.steps
+    when = f" after {steps} step{'' if steps == 1 else 's'}" if steps else ""
+    if layer.name in evidence.without_update:
+        # There is no update op that could be run: the layer was built without `training=`.
+        return f"{values}{when}: never updated; {GIVE_TRAINING}, and train again"
     averages = all("average" in found.leaf.lower() for found in untouched)
     remedy = _RUN_AVERAGES if averages else _RUN_UPDATES
-    return f"{layer.name}: {values}{when}: never updated; {remedy}, {REPAIR}"
+    return f"{values}{when}: never updated; {remedy}, or {evidence.repair()}"
 
 
 def _untouched(layer: MeasuredLayer, evidence: CheckpointEvidence) -> list[Measured]:

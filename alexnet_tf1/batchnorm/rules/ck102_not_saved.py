@@ -28,16 +28,11 @@ from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables, short_name
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.batchnorm.rules.wording import SAVE_ALL, listed
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.checkpoint.statistics import MeasuredLayer
     from alexnet_tf1.batchnorm.rules.evidence import CheckpointEvidence
-
-_SAVE_ALL = (
-    "save with tf.train.Saver(), not with Saver(tf.trainable_variables()), whose checkpoint "
-    "cannot be used for inference"
-)
 
 
 @rule("CK102", needs="checkpoint")
@@ -47,11 +42,13 @@ def not_saved(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | None:
     if not missing:
         return None
     there = listed([*map(short_name, layer.variables.affine), *(s.leaf for s in layer.statistics)])
-    return f"{layer.name}: {there} saved without {listed(missing)}; {_SAVE_ALL}"
+    return f"{there or 'nothing'} saved without {listed(missing)}; {SAVE_ALL}"
 
 
 def _missing(variables: LayerVariables) -> list[str]:
     """Names the statistics that the layer must have had."""
+    if variables.unsaved:
+        return variables.unsaved
     mean, variance = variables.find("mean"), variables.find("variance", "std")
     if mean and variance:
         return []

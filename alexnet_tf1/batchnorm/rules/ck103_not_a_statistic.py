@@ -35,7 +35,6 @@ import math
 from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import REPAIR
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.checkpoint.statistics import Measured, MeasuredLayer
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 def not_a_statistic(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | None:
     """Names the first statistic that is none, and how many of its values are wrong."""
     problem = next(filter(None, map(_problem, layer.statistics)), None)
-    return problem and f"{layer.name}: {problem}; take an earlier checkpoint, {REPAIR}"
+    return problem and f"{problem}; take an earlier checkpoint, or {evidence.repair()}"
 
 
 def _problem(found: Measured) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from alexnet_tf1.batchnorm.checkpoint.statistics import Steps, any_has_moved
+from alexnet_tf1.batchnorm.checkpoint.progress import has_begun
+from alexnet_tf1.batchnorm.checkpoint.statistics import any_has_moved
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.variables import Write
@@ -14,6 +16,7 @@ from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.sites import uses_batch
 from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.checkpoint.reader import Checkpoint
 
 
 @dataclass
@@ -116,5 +119,25 @@ class Evidence:
 class CheckpointEvidence:
     """Everything that is known of a checkpoint beside its layers."""
 
-    steps: Steps | None  # how long was trained; None if the checkpoint does not tell
+    checkpoint: Checkpoint
+    steps: int | None  # of the step counter
+    # of an average, by its name in the checkpoint, the share that one training step keeps of the
+    # old value, where the graph beside the checkpoint tells
+    decays: dict[str, float]
+    without_update: set[str]  # layers whose averages nothing in that graph updates
+    run: str | None  # the folder, if the checkpoint is one of a run of this program
     notes: list[str] = field(default_factory=list)  # takes oddities that are no faults
+
+    @functools.cached_property
+    def has_begun(self) -> bool | None:
+        """Whether a training step was made; None if nothing tells."""
+        return has_begun(self.checkpoint, self.steps)
+
+    def repair(self) -> str:
+        """How the statistics are re-estimated, the weights being as good as they are."""
+        if self.run is not None:
+            return f"repair this checkpoint with `alexnet-tf1 recalibrate {self.run}`"
+        return (
+            "repair this checkpoint: restore it, run the update ops alone on some hundred "
+            "training batches, and save"
+        )

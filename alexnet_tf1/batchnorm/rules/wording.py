@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 UPDATE_OPS = "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))"
+GIVE_TRAINING = (
+    "pass training=is_training, True in training, to the layer and build train_op under "
+    f"{UPDATE_OPS}"
+)
 SAVE_ALL = (
     "save with tf.train.Saver(), not with Saver(tf.trainable_variables()), whose checkpoint "
     "cannot be used for inference"
 )
-REPAIR = "or repair this checkpoint with `recalibrate`"
 
 
 def listed(names: Sequence[str]) -> str:
