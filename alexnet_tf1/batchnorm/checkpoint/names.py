@@ -273,9 +273,11 @@ def _join_lone_pairs(groups: dict[_Key, LayerVariables]) -> None:
         whole = [n for n, layer in here.items() if layer.is_pair()]
         if len(bare) == len(lone) == 1 and len(here) == 2:
             layer, other = here[bare[0]], here[lone[0]]
-            if other.is_pair() or not layer.statistics:
+            if other.is_pair():
                 layer.statistics = other.statistics
-                del groups[(scope, lone[0])]
+            else:
+                layer.statistics += [s for s in other.statistics if not layer.find(s.role)]
+            del groups[(scope, lone[0])]
         elif len(whole) == 1 and not bare:
             for number in here.keys() - whole:
                 del groups[(scope, number)]

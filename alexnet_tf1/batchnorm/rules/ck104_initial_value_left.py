@@ -60,8 +60,8 @@ def initial_value_left(layer: MeasuredLayer, evidence: CheckpointEvidence) -> st
     decay, updates = evidence.decays[found.variable], _updates(found, evidence)
     return (
         f"{100 * left[found]:.0f}% of its initial value is left in {found.leaf}, whose decay is "
-        f"{decay:.6g}, after {updates} update{'' if updates == 1 else 's'}; train longer, with a smaller "
-        f"decay, or {evidence.repair()}"
+        f"{decay:.6g}, after {updates} update{'' if updates == 1 else 's'}; train longer, with a "
+        f"smaller decay, or {evidence.repair()}"
     )
 
 
