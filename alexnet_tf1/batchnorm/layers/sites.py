@@ -33,11 +33,17 @@ def find_sites(provenance: Provenance) -> list[Site]:
     """Finds every place that normalises over the batch, or with stored averages, in order."""
     sites: list[Site] = []
     for node in provenance.nodes:
-        if is_fused(node.op) and len(node.inputs) >= 5:
+        fused = is_fused(node.op) and len(node.inputs) >= 5
+        described = node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5
+        if not (fused or described or _is_square_root(node, provenance)):
+            continue
+        if provenance.is_gradient(node):
+            continue
+        if fused:
             sites += _fused_site(node, provenance)
-        elif node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5:
+        elif described:
             sites.append(_described_site(node, provenance, range(5)))
-        elif _is_square_root(node, provenance):
+        else:
             sites += _Search(node, provenance).sites()
     for site in sites:
         site.weights = weights_of(site.base, provenance)
@@ -111,7 +117,7 @@ class _Search:
         added = []
         for consumer, at in self.provenance.flat.consumers[current]:
             node = self.nodes[consumer]
-            if node.op not in PASSED or at >= len(node.inputs):
+            if node.op not in PASSED or at >= len(node.inputs) or self.provenance.is_gradient(node):
                 continue
             others = [t for k, t in enumerate(node.inputs) if k != at]
             product = node.op in PRODUCTS and len(node.inputs) == 2

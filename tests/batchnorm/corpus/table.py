@@ -9,6 +9,7 @@ from collections import Counter
 
 from corpus import flow as audit_graphs_flow
 from corpus import networks as audit_graphs_networks
+from corpus import old as audit_graphs_old
 from corpus import others as audit_graphs_others
 from corpus import pruning as audit_graphs_pruning
 from corpus import single as audit_graphs_single
@@ -16,7 +17,7 @@ from corpus.cases import CASES, built
 
 PARTS = (
     *(audit_graphs_single, audit_graphs_networks, audit_graphs_others, audit_graphs_flow),
-    audit_graphs_pruning,
+    *(audit_graphs_pruning, audit_graphs_old),
 )
 
 
