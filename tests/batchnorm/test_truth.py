@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from corpus import old, pruning
+from corpus import folded, old, pruning
 from corpus.cases import CASES, Case, Net, built
 
-MODULES = {module.__name__ for module in (pruning, old)}
+MODULES = {module.__name__ for module in (pruning, old, folded)}
 RUN = [entry for entry in CASES if entry.build.__module__ in MODULES]
 EXAMPLES = 6
 
