@@ -8,6 +8,7 @@ from alexnet_tf1.batchnorm.graph import constants
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, Tensor
 from alexnet_tf1.batchnorm.graph.ops import PASSED, is_fused
+from alexnet_tf1.batchnorm.graph.shapes import declared_rank, recorded_rank
 
 # One element of a list, or one image.
 _ITEMS = frozenset(
@@ -48,18 +49,15 @@ class Axes:
         """The tensor's rank, from recorded shapes or from what made it; None if unknown."""
         for _ in range(_STEPS):
             node = self.nodes[tensor.node]
-            recorded = None if node.op in ("_Ret", "_Loop") else node.attr("_output_shapes")
-            if node.op != "_Arg" and recorded is not None:
-                shapes = recorded.list.shape
-                if tensor.output < len(shapes) and not shapes[tensor.output].unknown_rank:
-                    return len(shapes[tensor.output].dim)
+            recorded = recorded_rank(node, tensor.output)
+            if recorded is not None:
+                return recorded
             if node.op in _OF_IMAGES or is_fused(node.op):
                 return 4
             if node.op == "MatMul":
                 return 2
-            shape = node.attr("shape") if node.op.startswith("Placeholder") else None
-            if shape is not None and not shape.shape.unknown_rank and shape.shape.dim:
-                return len(shape.shape.dim)
+            if node.op.startswith("Placeholder"):
+                return declared_rank(node, self.plain.flat.producer)
             if node.op == "Reshape" and len(node.inputs) > 1:
                 return self._reshape_rank(node)
             if node.op not in PASSED or not node.inputs or node.op in ("Pack", "StridedSlice"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId
+from alexnet_tf1.batchnorm.graph.shapes import declared_rank
 from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _DRAWS = (
@@ -29,20 +30,19 @@ def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[NodeId]) ->
             node = flat.nodes[node_id]
             if tainted[node_id] or node.op in _NEVER_DATA or node_id in variables.reading:
                 continue
-            if any(tainted[t.node] for t in node.inputs) or _is_data_source(node):
+            if any(tainted[t.node] for t in node.inputs) or _is_data_source(node, flat.producer):
                 tainted[node_id] = 1
     return tainted
 
 
-def _is_data_source(node: Node) -> bool:
+def _is_data_source(node: Node, producer: int) -> bool:
     op = node.op
     if op.startswith("Placeholder"):
-        dtype, shape = node.attr("dtype"), node.attr("shape")
+        dtype = node.attr("dtype")
         if dtype is not None and dtype.type in (7, 10):  # string, bool
             return False
         # A number alone is a rate or a switch; an unknown shape may be anything.
-        scalar = shape is not None and not shape.shape.unknown_rank and not shape.shape.dim
-        return not (scalar and _says_scalar(node))
+        return declared_rank(node, producer) != 0
     if op == "Const":
         value, dtype = node.attr("value"), node.attr("dtype")
         floating = dtype is not None and dtype.type in (1, 2, 14, 19)
@@ -50,9 +50,3 @@ def _is_data_source(node: Node) -> bool:
     if op in _RUNS or op.startswith(_WRITES):
         return False
     return not node.inputs or op.startswith(_DRAWS) or op in _READERS
-
-
-def _says_scalar(node: Node) -> bool:
-    # Old graphs write an unknown shape as no dimensions at all.
-    recorded = node.attr("_output_shapes")
-    return not (recorded and recorded.list.shape and recorded.list.shape[0].unknown_rank)

@@ -58,6 +58,7 @@ class FlatGraph:
 
     def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
         self.nodes: list[Node] = []
+        self.producer = int(graph_def.versions.producer)  # the version of the format
         self.truncated: list[str] = []  # calls left unexpanded because of recursion or size
         self.walks = Walks()  # through this graph, and counts those that were cut
         self._promised = 0  # nodes of the calls in the queue

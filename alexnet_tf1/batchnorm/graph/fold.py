@@ -226,15 +226,17 @@ class Folding:
         return set(self.flat.walks.reach(live, step))
 
     def executed(self, nodes: Iterable[NodeId]) -> set[NodeId]:
-        """Every node that runs when these are run (data and control edges)."""
-        dead = self.dead
+        """Every node that runs when these are run (data and control edges).
+
+        A session prunes by the edges alone, before it knows which branch is taken: what only a
+        dead node waits for runs too, unless it is dead itself.
+        """
 
         def step(node_id: NodeId) -> list[NodeId]:
             node = self.nodes[node_id]
-            needed = node.controls + [t.node for t in node.inputs if not self.is_dead(t)]
-            return [n for n in needed if dead[n] != 1]
+            return node.controls + [t.node for t in node.inputs]
 
-        return set(self.flat.walks.reach([n for n in nodes if dead[n] != 1], step))
+        return set(filter(self.runs, self.flat.walks.reach(nodes, step)))
 
 
 def evaluation_order(flat: FlatGraph) -> list[NodeId]:

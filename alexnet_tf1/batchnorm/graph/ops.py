@@ -22,6 +22,11 @@ SHAPE_LIKE = frozenset(
 )
 PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan", "MulNoNan"})
 SUMS = frozenset({"Add", "AddV2", "Sub", "AddN"})
+# Products of examples and weights: one input is the one, another the other.
+LINEAR = frozenset(
+    """MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D DepthwiseConv2dNative Conv3D
+    Conv2DBackpropInput Conv3DBackpropInputV2""".split()
+)
 # They keep the batch axis where it is and work element by element on their inputs.
 ELEMENTWISE = (
     PRODUCTS
@@ -35,7 +40,8 @@ ELEMENTWISE = (
 )
 FIRST_ONLY = SWITCHES | frozenset(
     """Reshape Squeeze ExpandDims BroadcastTo Tile Transpose Slice StridedSlice GatherV2 Gather
-    SplitV""".split()
+    SplitV FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel
+    QuantizeAndDequantizeV2 QuantizeAndDequantizeV3""".split()
 )
 SECOND_ONLY = frozenset({"Split", "Concat", "Fill"})
 # They move numbers about and leave them unchanged, or average them over devices.

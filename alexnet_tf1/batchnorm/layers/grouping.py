@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alexnet_tf1.batchnorm.graph.node import Tensor, VariableId
+from alexnet_tf1.batchnorm.graph.shapes import declared_rank
 from alexnet_tf1.batchnorm.graph.walk import Walks
 from alexnet_tf1.batchnorm.layers.layer import Layer, Site, Update
 from alexnet_tf1.batchnorm.layers.naming import name_layers
@@ -43,8 +44,7 @@ def _numbers(provenance: Provenance) -> set[VariableId]:
     """Variables that hold a single number, such as a count: averages hold one a channel."""
 
     def is_number(variable: VariableId) -> bool:
-        shape = provenance.nodes[variable].attr("shape")
-        return shape is not None and not shape.shape.unknown_rank and not shape.shape.dim
+        return declared_rank(provenance.nodes[variable], provenance.flat.producer) == 0
 
     return set(filter(is_number, provenance.variables.names))
 

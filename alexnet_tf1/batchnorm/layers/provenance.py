@@ -13,6 +13,7 @@ from alexnet_tf1.batchnorm.graph.axes import Axes
 from alexnet_tf1.batchnorm.graph.data_dependence import tainted_nodes
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.fold import Folding, evaluation_order
+from alexnet_tf1.batchnorm.graph.gradients import is_gradient
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.ops import ELEMENTWISE, PASSED, fused_is_training, is_fused
 from alexnet_tf1.batchnorm.graph.variables import Variables
@@ -57,6 +58,8 @@ class Provenance:
         self._order = evaluation_order(flat)
         self.tainted = tainted_nodes(flat, self.variables, self._order)  # by node: 1 on data
         self.axes = Axes(self.plain, self.tainted)
+        self._names = {node.name for node in flat.nodes}
+        self._gradients: dict[NodeId, bool] = {}
         self._moments: dict[Tensor, Moment] = {}
         self._reduces: dict[NodeId, bool] = {}
         self._sources: dict[Tensor, Sources] = {}
@@ -65,6 +68,12 @@ class Provenance:
     def folded(self, assumed: Mapping[Tensor, constants.Scalar]) -> Folding:
         """The graph with some tensors held at known values."""
         return Folding(self.flat, assumed, self._order)
+
+    def is_gradient(self, node: Node) -> bool:
+        """Tells whether the operation computes a gradient: no layer normalises there."""
+        if node.id not in self._gradients:
+            self._gradients[node.id] = is_gradient(node.name, self._names)
+        return self._gradients[node.id]
 
     # ---- sources ---------------------------------------------------------------------
 
@@ -96,6 +105,8 @@ class Provenance:
         if write is not None:  # a reference to the variable, after the write
             found.variables.add(write.variable)
             return [] if write.value is None else [write.value]
+        if self.is_gradient(node):
+            return []
         if is_fused(node.op) and tensor.output in (1, 2):
             if not fused_is_training(node):
                 return node.inputs[2 + tensor.output : 3 + tensor.output]
@@ -130,7 +141,7 @@ class Provenance:
         return self._reduces[node.id]
 
     def _find_reduces_batch(self, node: Node) -> bool:
-        if len(node.inputs) < 2 or not self.tainted[node.inputs[0].node]:
+        if len(node.inputs) < 2 or not self.tainted[node.inputs[0].node] or self.is_gradient(node):
             return False
         x, axes = node.inputs[0], self.axes.integers(node.inputs[1])
         if axes is None:

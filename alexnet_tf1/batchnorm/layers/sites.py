@@ -2,7 +2,8 @@
 
 A site is where a per-example tensor x meets the reciprocal of a standard deviation:
 a fused kernel, or a product or quotient with something that came through a square
-root. The operand of the square root says what the variance is made of.
+root. The operand of the square root says what the variance is made of. Folded into
+weights, the reciprocal meets the weights first, and x is what they alone would make.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.ops import (
     ELEMENTWISE,
+    LINEAR,
     PASSED,
     PRODUCTS,
     SUMS,
@@ -33,11 +35,17 @@ def find_sites(provenance: Provenance) -> list[Site]:
     """Finds every place that normalises over the batch, or with stored averages, in order."""
     sites: list[Site] = []
     for node in provenance.nodes:
-        if is_fused(node.op) and len(node.inputs) >= 5:
+        fused = is_fused(node.op) and len(node.inputs) >= 5
+        described = node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5
+        if not (fused or described or _is_square_root(node, provenance)):
+            continue
+        if provenance.is_gradient(node):
+            continue
+        if fused:
             sites += _fused_site(node, provenance)
-        elif node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5:
+        elif described:
             sites.append(_described_site(node, provenance, range(5)))
-        elif _is_square_root(node, provenance):
+        else:
             sites += _Search(node, provenance).sites()
     for site in sites:
         site.weights = weights_of(site.base, provenance)
@@ -111,9 +119,13 @@ class _Search:
         added = []
         for consumer, at in self.provenance.flat.consumers[current]:
             node = self.nodes[consumer]
-            if node.op not in PASSED or at >= len(node.inputs):
+            if at >= len(node.inputs) or self.provenance.is_gradient(node):
                 continue
             others = [t for k, t in enumerate(node.inputs) if k != at]
+            if node.op in LINEAR and any(map(self._is_data, others[-1:])):
+                self.scaled.append((consumer, others[-1], node.inputs[at]))
+            if node.op not in PASSED:
+                continue
             product = node.op in PRODUCTS and len(node.inputs) == 2
             if (product or node.op in ELEMENTWISE) and any(map(self._is_data, others)):
                 if product:
@@ -131,8 +143,8 @@ class _Search:
     def _site(self, node_id: NodeId, x_side: Tensor, scale_side: Tensor) -> Site | None:
         """The site at a product, if it is a normalisation of x."""
         provenance, variance = self.provenance, self.variance
-        bases = provenance.bases(x_side)
-        means, base = self._centres(x_side)
+        folded = self.nodes[node_id].op in LINEAR
+        means, base = ([], Tensor(node_id, 0)) if folded else self._centres(x_side)
         site = Site(node_id, base, means, [self.square_root.inputs[0], scale_side])
         # Chain nodes on the way from the square root to the product.
         start = [scale_side.node] if scale_side.node in self.chain else []
@@ -146,6 +158,9 @@ class _Search:
         site.variance_variables = variance.variables | (site.variance_variables - site.affine)
         self._add_affine(site)
         site.mean_variables -= site.affine
+        if folded and not site.means:
+            return None  # weights scaled otherwise: normalised themselves, for one
+        bases = self._unfolded(site, x_side) if folded else provenance.bases(x_side)
         own = {m for m in site.moments if provenance.moment(m).bases & bases}
         moments = [provenance.moment(m) for m in variance.moments & own]
         if any(m.squared for m in moments):
@@ -156,6 +171,22 @@ class _Search:
         if site.moments - own:
             return None  # another tensor's statistics: a gradient
         return site if site.variance_variables and site.mean_variables else None
+
+    def _unfolded(self, site: Site, x_side: Tensor) -> frozenset[Tensor]:
+        """What weights that nothing is folded into make of the same inputs; it becomes x."""
+        provenance, op = self.provenance, self.nodes[site.node].op
+        x = provenance.peel(x_side)
+        found = [
+            base
+            for moment in sorted(site.moments)
+            for base in provenance.moment(moment).bases
+            if self.nodes[base.node].op == op
+            and x in map(provenance.peel, self.nodes[base.node].inputs)
+        ]
+        if found:
+            site.base = found[0]
+            site.affine -= weights_of(site.base, provenance)
+        return frozenset(found)
 
     def _centres(self, x_side: Tensor) -> tuple[list[Tensor], Tensor]:
         """Finds what is subtracted from x on its way to the product, and x itself."""
@@ -235,7 +266,12 @@ class _Search:
             return node.op in SUMS
         if node.op == "Sub" and at == 0:
             return False  # the next layer's mean
-        return not self._has_square_root(other) and not self.provenance.sources(other).moments
+        made = self.provenance.sources(other)
+        if not self._has_square_root(other) and not made.moments:
+            return True
+        # A correction of one of the layer's own variances to the other; else another layer's scale.
+        variance = self.variance
+        return made.moments <= variance.moments and made.variables <= variance.variables
 
     def _add_affine(self, site: Site) -> None:
         """Notes gamma and beta: what scales and shifts the product afterwards."""

@@ -33,7 +33,7 @@ def _step(update: Update, provenance: Provenance, tensor: Tensor) -> list[Tensor
     if earlier is not None and earlier.variable != update.write.variable and earlier.value:
         update.through.add(earlier.variable)
         return [earlier.value]
-    if earlier is not None or node.id in variables.reading:
+    if earlier is not None or node.id in variables.reading or provenance.is_gradient(node):
         return []
     if is_fused(node.op):
         if tensor.output in (1, 2) and fused_is_training(node):

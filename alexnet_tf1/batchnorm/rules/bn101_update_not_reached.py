@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @rule("BN101", needs="training")
 def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages that training leaves as they are, and what to make it depend on."""
-    if not evidence.trains_on_batch(layer):
+    if not (evidence.trains_on_batch(layer) or _trains_on_averages(layer, evidence)):
         return None
     missed = [v for v in layer.averages if v in layer.updates and not _is_updated(v, evidence)]
     if not missed:
@@ -88,6 +88,16 @@ def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
     ):
         return f"build it under {UPDATE_OPS}"
     return f"build it under tf.control_dependencies on {evidence.ops(can_run)}"
+
+
+def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
+    """Tells whether training normalises with averages that running UPDATE_OPS would update.
+
+    Averages whose updates are in no collection may be updated by a loop of their own.
+    """
+    writes = {update.write.node for updates in layer.updates.values() for update in updates}
+    trained = any(site.node in evidence.trained for site in layer.sites)
+    return trained and not layer.moments and not writes.isdisjoint(evidence.collected)
 
 
 def _is_updated(variable: VariableId, evidence: Evidence) -> bool:

@@ -1,0 +1,34 @@
+"""Tells the operations that compute gradients, by the scopes that TensorFlow puts them in."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+
+def is_gradient(name: str, nodes: Container[str]) -> bool:
+    """Tells whether an operation was built by tf.gradients or by a GradientTape.
+
+    tf.gradients builds the gradient of the operation a/b in the scope a/b_grad of a scope of its
+    own, `gradients` unless it is told another name: a person's scope that ends so has no
+    operation of that name beside it.
+
+    Args:
+      name: the operation's name; that of one in a function's body begins with the call's.
+      nodes: the names at the graph's top level.
+
+    Returns:
+      True for a part of a gradient.
+    """
+    if "gradient_tape/" in name:
+        return True
+    parts = name.split("/")
+    for end, part in enumerate(parts[:-1]):
+        forward, found, number = part.rpartition("_grad")
+        if not found or number.strip("_0123456789"):
+            continue
+        paths = ["/".join([*parts[start:end], forward]) for start in range(end + 1)]
+        # Of an imported graph, all names have the same scope before them.
+        scopes = ["", *("/".join(parts[:k]) + "/" for k in range(1, end))]
+        if any(scope + path in nodes for path in paths[1:] for scope in scopes):
+            return True
+    return False
