@@ -10,10 +10,17 @@ from collections import Counter
 from corpus import flow as audit_graphs_flow
 from corpus import networks as audit_graphs_networks
 from corpus import others as audit_graphs_others
+from corpus import programs as audit_graphs_programs
 from corpus import single as audit_graphs_single
 from corpus.cases import CASES, built
 
-PARTS = (audit_graphs_single, audit_graphs_networks, audit_graphs_others, audit_graphs_flow)
+PARTS = (
+    audit_graphs_single,
+    audit_graphs_networks,
+    audit_graphs_others,
+    audit_graphs_flow,
+    audit_graphs_programs,
+)
 
 
 def counted(faults: list[str]) -> str:
