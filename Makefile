@@ -1,4 +1,4 @@
-.PHONY: lint test coverage lowest dist benchmark
+.PHONY: lint test soak coverage lowest dist benchmark
 
 lint:
 	ruff check .
@@ -8,6 +8,10 @@ lint:
 
 test:
 	python -m pytest
+
+# More kills and longer fuzzing than the tests before a commit: ten minutes and more.
+soak:
+	python -m pytest -m soak
 
 # Needs pip install ".[dev]".
 coverage:

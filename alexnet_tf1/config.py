@@ -9,6 +9,10 @@ from alexnet_tf1.errors import UserError
 
 # With the value at which it did nothing, a setting of an earlier version is passed over.
 _NO_LONGER_SETTINGS = [("weight_decay", 0)]
+_POSITIVE = (
+    "steps", "batch_size", "log_every", "test_every", "test_batches", "checkpoint_every", "keep",
+    "devices", "worker_timeout",
+)  # fmt: skip
 FLOAT32_MAX = 3.4e38  # a little less; Adam's rate is a float32 tensor
 
 
@@ -82,10 +86,11 @@ class TrainConfig:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), hints[field.name])
-        for name in ("steps", "batch_size", "log_every", "test_every", "test_batches"):
-            _check_at_least(name, getattr(self, name), 1)
-        for name in ("checkpoint_every", "keep", "devices", "worker_timeout"):
-            _check_at_least(name, getattr(self, name), 1)
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"{option(name)} {getattr(self, name)} is too small; use at least 1"
+                )
         for name, usual in (("learning_rate", 1e-3), ("muon_rate", 0.02)):
             rate = getattr(self, name)
             if not 0 < rate <= FLOAT32_MAX:  # False for NaN; exact for any integer
@@ -106,15 +111,8 @@ class TrainConfig:
 
         A setting that is not there is one that the writing version did not have: its default.
 
-        Args:
-          values: what was read from JSON.
-          source: file to name in an error.
-
-        Returns:
-          The settings.
-
         Raises:
-          UserError: if `values` is not an object of this version's settings.
+          UserError: if `values` is not an object of this version's settings; it names `source`.
         """
         if isinstance(values, dict):
             values = {k: v for k, v in values.items() if (k, v) not in _NO_LONGER_SETTINGS}
@@ -147,8 +145,3 @@ def _check_type(name: str, value: Any, hint: Any) -> None:
     allowed_types = _TYPES.get(hint, (str, type(None)))
     if not isinstance(value, allowed_types) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{option(name)} {value!r} is not of the type it takes; see --help")
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{option(name)} {value} is too small; use at least {least}")

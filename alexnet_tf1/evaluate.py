@@ -14,15 +14,10 @@ from alexnet_tf1.system.signals import StopRequest
 
 
 class Answers(NamedTuple):
-    """What a model makes of each image of a split.
+    """What a model makes of each image of a split."""
 
-    Attributes:
-      hits: bool [N], whether each image was classified as its label.
-      logits: float32 [N, 10].
-    """
-
-    hits: npt.NDArray[np.bool_]
-    logits: npt.NDArray[np.float32]
+    hits: npt.NDArray[np.bool_]  # [N], whether each image was classified as its label
+    logits: npt.NDArray[np.float32]  # [N, 10]
 
 
 def hits(

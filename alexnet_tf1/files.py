@@ -21,15 +21,7 @@ RESTORE: Final = "restore it from a copy"
 
 
 def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
-    """Reads a regular file of bounded size.
-
-    Args:
-      path: of the file.
-      most: bytes that it may have.
-      remedy: ends the message of an error.
-
-    Returns:
-      All of its bytes.
+    """Reads all of a regular file of at most `most` bytes; `remedy` ends the message of an error.
 
     Raises:
       UserError: if it is missing, no regular file, too large or cannot be read.
@@ -45,11 +37,15 @@ def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {remedy}") from None
     except (OSError, ValueError) as error:  # ValueError: no name that the system can be asked for
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read ({reason}); {remedy}") from None
+        raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from None
     if len(data) > most:
         raise UserError(f"{path} has more than the {most:,} bytes that are read; {remedy}")
     return data
+
+
+def reason(error: Exception) -> str:
+    """Says what the system says of an error, without its number and file name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def read_text(path: Path, most: int) -> str:
@@ -117,8 +113,7 @@ def check_writable(folder: Path, *names: str) -> None:
                 raise UserError(
                     f"{folder / name} is a folder; a file is to be written there: move it away"
                 )
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written to ({error.strerror}); make it writable"

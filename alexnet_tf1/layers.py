@@ -46,26 +46,18 @@ def conv2d(
     """
     shape = [kernel_size, kernel_size, _channels(inputs, name), filters]
     with tf.variable_scope(name):
-        kernel, bias = _kernel(shape), _bias(filters)
+        kernel, bias = _kernel(shape), _zeros("bias", filters)
         outputs = ops.conv2d(inputs, tf.convert_to_tensor(kernel))
         outputs = tf.nn.bias_add(outputs, tf.cast(bias, outputs.dtype))
         return activation(outputs) if activation else outputs
 
 
-def dense(
-    inputs: Tensor,
-    units: int,
-    *,
-    activation: Activation = None,
-    ops: Ops = ORIGINAL,
-    name: str,
-) -> Tensor:
+def dense(inputs: Tensor, units: int, *, ops: Ops = ORIGINAL, name: str) -> Tensor:
     """Multiplies by a matrix and adds a bias, as `tf.layers.dense` does.
 
     Args:
       inputs: float32 [N, C], C known.
       units: number of outputs.
-      activation: applied to the result; None for a linear layer.
       ops: what multiplies.
       name: scope of `kernel` [C, units] and `bias` [units].
 
@@ -76,9 +68,8 @@ def dense(
       ValueError: if C is not known when the graph is built.
     """
     with tf.variable_scope(name):
-        kernel, bias = _kernel([_channels(inputs, name), units]), _bias(units)
-        outputs = tf.nn.bias_add(ops.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
-        return activation(outputs) if activation else outputs
+        kernel, bias = _kernel([_channels(inputs, name), units]), _zeros("bias", units)
+        return tf.nn.bias_add(ops.matmul(inputs, tf.convert_to_tensor(kernel)), bias)
 
 
 def max_pooling2d(inputs: Tensor, pool_size: int, strides: int, *, name: str) -> Tensor:
@@ -154,9 +145,8 @@ def batch_normalization(
         )
         if is_training is not False and ops.moves_averages:
             # In inference a momentum of 1 makes the update add nothing, should anyone run it.
-            decay = 1.0 - _cond(
-                is_training, lambda: tf.constant(momentum), lambda: tf.constant(1.0)
-            )
+            kept = _cond(is_training, lambda: tf.constant(momentum), lambda: tf.constant(1.0))
+            decay = 1.0 - kept
             for average, value in ((moving_mean, mean), (moving_variance, variance)):
                 with tf.name_scope("AssignMovingAvg"):
                     update = tf.assign_sub(average, (average - value) * decay)
@@ -251,14 +241,6 @@ def _channels(inputs: Tensor, name: str) -> int:
     return int(channels)
 
 
-def _kernel(shape: list[int]) -> Tensor:
-    return tf.get_variable("kernel", shape, initializer=_glorot_uniform("kernel"))
-
-
-def _bias(size: int) -> Tensor:
-    return _zeros("bias", size)
-
-
 def _zeros(name: str, size: int, *, trainable: bool = True) -> Tensor:
     return tf.get_variable(name, [size], initializer=tf.zeros_initializer(), trainable=trainable)
 
@@ -267,13 +249,15 @@ def _ones(name: str, size: int, *, trainable: bool = True) -> Tensor:
     return tf.get_variable(name, [size], initializer=tf.ones_initializer(), trainable=trainable)
 
 
-def _glorot_uniform(variable: str) -> Tensor:
-    """tf.layers' default initialiser, seeded by the graph's seed and the variable's name.
+def _kernel(shape: list[int]) -> Tensor:
+    """Begins with tf.layers' default, seeded by the graph's seed and the variable's name.
 
     TensorFlow would take the number of ops built so far instead; with the name, every variant
     of a network starts from the same weights.
     """
-    if tf.get_default_graph().seed is None:
-        return tf.glorot_uniform_initializer()
-    full_name = f"{tf.get_variable_scope().name}/{variable}"
-    return tf.glorot_uniform_initializer(seed=zlib.crc32(full_name.encode()) & 0x7FFFFFFF)
+    seed = None
+    if tf.get_default_graph().seed is not None:
+        full_name = f"{tf.get_variable_scope().name}/kernel"
+        seed = zlib.crc32(full_name.encode()) & 0x7FFFFFFF
+    initializer = tf.glorot_uniform_initializer(seed=seed)
+    return tf.get_variable("kernel", shape, initializer=initializer)

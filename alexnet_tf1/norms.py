@@ -59,17 +59,14 @@ class SharedAverages:
     """
 
     def __init__(self, name: str, decay: float, *, zero_debias: bool, moves: bool) -> None:
-        """Finds the averages.
+        """Finds the averages of the layer whose scope is `name`.
 
-        Args:
-          name: the layer's scope.
-          decay: weight of the old average, dimensionless.
-          zero_debias: whether the bias towards the initial zero is divided out.
-          moves: whether `apply` moves them; else its op does nothing.
+        With `zero_debias` the bias towards the initial zero is divided out; unless it `moves`
+        them, the op of `apply` does nothing. `decay` is the weight of the old average.
         """
         graph = tf.get_default_graph()
-        while getattr(graph, "outer_graph", None) is not None:
-            graph = graph.outer_graph
+        while outer := getattr(graph, "outer_graph", None):
+            graph = outer
         (norm,) = (norm for norm in recorded(graph) if norm.name == name)
         self._averages = (norm.moving_mean, norm.moving_variance)
         self._decay = decay

@@ -20,20 +20,13 @@ def open_session(*, fast: bool = False, target: str = "", config: Any = None) ->
       fast: whether a GPU may use TF32.
       target: of a server in this process; empty for none.
       config: from `configuration`, if anything was added to it.
-
-    Returns:
-      The session.
     """
     tf.config.experimental.enable_tensor_float_32_execution(fast)
     return tf.Session(target, config=config or configuration())
 
 
 def configuration(devices: int = 1) -> Any:
-    """The ConfigProto of a session; see open_session.
-
-    Args:
-      devices: which the CPU is taken for, where there is no GPU.
-    """
+    """The ConfigProto of a session; the CPU is taken for so many devices, where there is no GPU."""
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
     if devices > 1:

@@ -15,12 +15,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from alexnet_tf1 import evaluate
+from alexnet_tf1.alexnet import AlexNet
+from alexnet_tf1.batchnorm.recalibrate import Population, Recalibration, Statistics
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.gap.recalibrate import restored
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 
 IMAGES = (500, 1_000, 5_000, 10_000)
+
+
+def in_one_pass(
+    session: Any, net: AlexNet, repair: Recalibration, feeds: Iterator[dict[Any, Any]]
+) -> dict[str, Statistics]:
+    """Estimates all layers from the same batches, whose inputs are normalised with the batch."""
+    found = {norm.name: Population() for norm in net.norms}
+    for feed in feeds:
+        moments = session.run(repair.batch_moments, feed)
+        for population, (mean, variance) in zip(found.values(), moments, strict=True):
+            population.add(mean, variance)
+    return {name: population.statistics() for name, population in found.items()}
 
 
 def study(folder: str, checkpoint: str | None, data_dir: str | None) -> None:
@@ -43,7 +57,7 @@ def study(folder: str, checkpoint: str | None, data_dir: str | None) -> None:
             repair.layer_by_layer(session, lambda n=images: feeds(n, 100, False))
             found = [accuracy()]
             for size in (20, 100):
-                repair.in_one_pass(session, feeds(images, size, True))
+                repair.assign(session, in_one_pass(session, net, repair, feeds(images, size, True)))
                 found.append(accuracy())
             print(f"| | {images:,} | {' | '.join(found)} |", flush=True)
 

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf1.config import RECIPES, TrainConfig, option
+from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.recipes.presets import RECIPES
 
 LABELLING = ("test_batches", "log_every", "test_every", "checkpoint_every", "fast", "steps")
 

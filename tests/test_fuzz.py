@@ -1,6 +1,6 @@
 """Property tests of the readers: any bytes give a right answer or UserError, soon and small.
 
-FUZZ_SECONDS=300 python -m pytest tests/test_fuzz.py -s explores for so long, each reader its share.
+With `-m soak` each reader is explored for SOAK_SECONDS with values that differ every time.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 import subprocess
 import sys
 import time
@@ -28,8 +27,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from alexnet_tf1.data import cifar10  # noqa: E402
 
-LONG = float(os.environ.get("FUZZ_SECONDS", "0"))
-PROPERTIES = 12
+SOAK_SECONDS = 25.0
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +35,22 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", targets.IMAGES)
 
 
-def explore(check: Callable[[Any], Any], values: st.SearchStrategy[Any], examples: int) -> int:
-    """Tries a check on many values, always the same ones unless FUZZ_SECONDS is set.
+Explore = Callable[[Callable[[Any], Any], st.SearchStrategy[Any], int], int]
+
+
+@pytest.fixture(params=[0.0, pytest.param(SOAK_SECONDS, marks=pytest.mark.soak)])
+def explore(request: pytest.FixtureRequest) -> Explore:
+    """Tries a check on so many values, always the same ones; in a soak on others for long."""
+    return functools.partial(_explore, request.param)
+
+
+def _explore(
+    seconds: float, check: Callable[[Any], Any], values: st.SearchStrategy[Any], examples: int
+) -> int:
+    """Tries a check on many values.
 
     Args:
+      seconds: to go on for with values of their own; 0 for none.
       check: fails where the value shows a fault.
       values: to draw from.
       examples: how many.
@@ -52,7 +62,7 @@ def explore(check: Callable[[Any], Any], values: st.SearchStrategy[Any], example
 
     @settings(
         max_examples=examples,
-        derandomize=not LONG,
+        derandomize=not seconds,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -64,10 +74,10 @@ def explore(check: Callable[[Any], Any], values: st.SearchStrategy[Any], example
         answered += targets.within_bounds(lambda: check(value)) is not None
 
     prove()
-    end = time.monotonic() + LONG / PROPERTIES
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         seed(time.time_ns())(prove)()
-    if LONG:
+    if seconds:
         print(f" {tried:,} tried, {answered:,} answered", file=sys.stderr)
     return answered
 
@@ -143,7 +153,7 @@ def from_valid(make: Callable[[], bytes]) -> st.SearchStrategy[bytes]:
 # ---- the batch reader --------------------------------------------------------------------------
 
 
-def test_batches() -> None:
+def test_batches(explore: Explore) -> None:
     valid = targets.valid_batch()
     assert targets.batch(valid)[1]
     assert explore(targets.batch, from_valid(targets.valid_batch), 500) > 0
@@ -152,7 +162,7 @@ def test_batches() -> None:
 OPCODES = b"\x80\x02}q\x01(U\x04dataq\x05]e.cnumpy\nndarray\nK\x00\x85RbNT\x8e\x93h\x01sur"
 
 
-def test_programs_for_the_pickle_machine() -> None:
+def test_programs_for_the_pickle_machine(explore: Explore) -> None:
     piece = st.integers(0, len(OPCODES) - 1).map(lambda at: OPCODES[at : at + 6])
     programs = st.lists(piece | PIECES, max_size=30).map(lambda p: b"\x80\x02" + b"".join(p))
     explore(targets.batch, programs, 400)
@@ -161,24 +171,24 @@ def test_programs_for_the_pickle_machine() -> None:
 # ---- the run folder ----------------------------------------------------------------------------
 
 
-def test_config_files(tmp_path: Path) -> None:
+def test_config_files(tmp_path: Path, explore: Explore) -> None:
     check = functools.partial(targets.config, tmp_path)
     assert check(targets.valid_config()).dataset == "synthetic"
     assert explore(check, from_valid(targets.valid_config), 400) > 0
 
 
-def test_settings(tmp_path: Path) -> None:
+def test_settings(tmp_path: Path, explore: Explore) -> None:
     values = st.dictionaries(st.sampled_from(fields()), JSON, max_size=3).map(as_json)
     assert explore(functools.partial(targets.config, tmp_path), values, 400) > 0
 
 
-def test_metrics_files(tmp_path: Path) -> None:
+def test_metrics_files(tmp_path: Path, explore: Explore) -> None:
     check = functools.partial(targets.metrics, tmp_path)
     assert [record["step"] for record in check(targets.valid_metrics())] == [10, 20, 30, 40, 50]
     assert explore(check, from_valid(targets.valid_metrics), 400) > 0
 
 
-def test_records(tmp_path: Path) -> None:
+def test_records(tmp_path: Path, explore: Explore) -> None:
     values = st.lists(JSON.map(as_json), max_size=4).map(b"\n".join)
     assert explore(functools.partial(targets.metrics, tmp_path), values, 300) > 0
 
@@ -186,7 +196,7 @@ def test_records(tmp_path: Path) -> None:
 # ---- the graph reader --------------------------------------------------------------------------
 
 
-def test_graph_files(tmp_path: Path) -> None:
+def test_graph_files(tmp_path: Path, explore: Explore) -> None:
     check = functools.partial(targets.graph, tmp_path)
     assert len(check(targets.valid_graph()).faults) == 1
     assert explore(check, from_valid(targets.valid_graph), 250) > 0
@@ -242,7 +252,7 @@ def edited(draw: Any) -> Any:
     return meta
 
 
-def test_graphs() -> None:
+def test_graphs(explore: Explore) -> None:
     from alexnet_tf1.batchnorm.audit import audit_graph
 
     def check(meta: Any) -> Any:
@@ -254,7 +264,7 @@ def test_graphs() -> None:
 # ---- the checkpoint reader ---------------------------------------------------------------------
 
 
-def test_checkpoint_indexes(tmp_path: Path) -> None:
+def test_checkpoint_indexes(tmp_path: Path, explore: Explore) -> None:
     index, shard = targets.valid_checkpoint(tmp_path)
 
     def check(data: bytes) -> Any:
@@ -286,7 +296,7 @@ def forged(draw: Any) -> bytes:
     return table(entries)
 
 
-def test_checkpoint_indexes_with_right_checksums(tmp_path: Path) -> None:
+def test_checkpoint_indexes_with_right_checksums(tmp_path: Path, explore: Explore) -> None:
     def check(data: bytes) -> Any:
         return targets.checkpoint(tmp_path, data, bytes(64))
 
@@ -311,24 +321,23 @@ def test_the_fuzzers_see_faults(fault: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(cifar10, "_images", lambda *_: np.zeros(3))
         monkeypatch.setattr(cifar10, "_labels", lambda *_: [1])
     with pytest.raises((AssertionError, ValueError)):
-        explore(targets.batch, ANY, 5)
+        _explore(0, targets.batch, ANY, 5)
 
 
 # ---- coverage-guided ---------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed")
 @pytest.mark.parametrize("name", ["batch", "config", "metrics", "graph", "checkpoint"])
 def test_atheris_finds_nothing(name: str, tmp_path: Path) -> None:
-    seconds = max(5, int(LONG / 5))
     script = Path(__file__).parent / "support" / "fuzz_atheris.py"
     done = subprocess.run(
-        [sys.executable, script, name, f"-max_total_time={seconds}"],
+        [sys.executable, script, name, f"-max_total_time={SOAK_SECONDS:.0f}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    if LONG:
-        print(done.stderr.splitlines()[-1], file=sys.stderr)
+    print(done.stderr.splitlines()[-1], file=sys.stderr)

@@ -53,4 +53,4 @@ def test_every_dependency_has_a_lower_bound_and_a_reason():
 
 
 def test_the_files_that_begin_first_are_there():
-    assert set(LONG) <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for name in LONG if not (ROOT / "tests" / name).exists()] == []

@@ -1,7 +1,7 @@
 """The loop end to end on the embedded data: what it writes, prints, and when it stops."""
 
-import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from support.small_set import SMALL
+from support.forked import Command
+from support.small_set import TINY
 
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
@@ -23,7 +24,10 @@ from alexnet_tf1.supervisor.hooks import RunHooks
 from alexnet_tf1.supervisor.run import run_training
 
 ROOT = Path(__file__).parents[1]
-SHORT = {"dataset": "synthetic", "steps": 60, "log_every": 20, "test_every": 30, "test_batches": 10}
+SHORT = {
+    "dataset": "synthetic", "steps": 30, "batch_size": 4, "log_every": 10, "test_every": 15,
+    "test_batches": 5,
+}  # fmt: skip
 RESULT = {  # SPEC: these at least
     "dataset", "config", "steps", "test_accuracy", "test_accuracy_full",
     "batch_statistics_accuracy_full", "gap_points", "wall_s", "steps_per_s", "peak_rss_mb",
@@ -37,32 +41,27 @@ def run_train(*options, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
+def small_data():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "generate", TINY)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run_folder(small_data, tmp_path_factory):
     """One run in this process; the tests below read what it left."""
     folder = tmp_path_factory.mktemp("run") / "a"
-    run_training(TrainConfig(**SHORT, run_dir=str(folder), checkpoint_every=20, keep=2))
+    run_training(TrainConfig(**SHORT, run_dir=str(folder), checkpoint_every=10, keep=2))
     return folder
-
-
-@pytest.fixture
-def few_test_images(monkeypatch):
-    """The same training images, and no time spent on testing 2,000 others."""
-    generate = functools.partial(synthetic.generate, test_images=100)
-    monkeypatch.setattr(synthetic, "generate", generate)
-
-
-@pytest.fixture
-def small_data(monkeypatch):
-    monkeypatch.setattr(synthetic, "generate", SMALL)
 
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
-    """The same run by the command, as a user types it, in a fresh folder."""
+    """A run by the command, as a user types it, in a fresh folder."""
     folder = tmp_path_factory.mktemp("script")
     done = run_train(
-        "--dataset", "synthetic", "--steps", 60, "--log-every", 20, "--test-every", 30,
-        "--test-batches", 10, "--checkpoint-every", 20, "--keep", 1, cwd=folder,
+        "--dataset", "synthetic", "--steps", 30, "--log-every", 10, "--test-every", 15,
+        "--test-batches", 10, "--checkpoint-every", 10, "--keep", 1, cwd=folder,
     )  # fmt: skip
     return folder, done
 
@@ -79,7 +78,7 @@ def test_the_command_writes_all_that_is_promised(script):
     assert set(result) >= RESULT
     assert result["dataset"]["name"] == "synthetic"
     assert result["dataset"]["verified"] is False
-    assert result["steps"] == 60
+    assert result["steps"] == 30
     gap = 100 * (result["batch_statistics_accuracy_full"] - result["test_accuracy_full"])
     assert result["gap_points"] == pytest.approx(gap)
 
@@ -91,23 +90,25 @@ def test_the_command_prints_the_original_s_lines(script):
     shown = [line.split(":")[0] for line in lines[:4]]
     assert shown == ["data set", "device", "parameters", "run folder"]
     assert "3,345,162" in lines[2]
-    pattern = r"\[Train\] Step: 20, loss: \d\.\d{5}, acc:\d\.\d{5} \(synthetic\)"
+    pattern = r"\[Train\] Step: 10, loss: \d\.\d{5}, acc:\d\.\d{5} \(synthetic\)"
     assert [line for line in lines if re.fullmatch(pattern, line)]
-    pattern = r"\[Test\] Step: 30, acc:\d\.\d{5} \(synthetic\)"
+    pattern = r"\[Test\] Step: 15, acc:\d\.\d{5} \(synthetic\)"
     assert [line for line in lines if re.fullmatch(pattern, line)]
     quoting = [line for line in lines if "acc" in line]
     assert len(quoting) == 7
     assert all("synthetic" in line for line in quoting)
 
 
-def test_equal_seeds_give_equal_metrics_in_another_process(script, run_folder):
-    folder, _ = script
-    (run,) = (folder / "runs").iterdir()
-    assert metrics(run) == metrics(run_folder)
+def test_equal_seeds_give_equal_metrics_in_another_process(run_folder, tmp_path):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
+    other = Command(["train", *options, "--run-dir", tmp_path / "run"], tmp_path / "output")
+    assert other.end() == 0, other.text()
+    assert len(metrics(run_folder)) == 5
+    assert metrics(tmp_path / "run") == metrics(run_folder)
 
 
-def test_another_seed_gives_other_losses(run_folder, few_test_images, tmp_path):
-    run_training(TrainConfig(**{**SHORT, "steps": 20}, seed=1, run_dir=str(tmp_path / "b")))
+def test_another_seed_gives_other_losses(run_folder, tmp_path):
+    run_training(TrainConfig(**{**SHORT, "steps": 10}, seed=1, run_dir=str(tmp_path / "b")))
     assert metrics(tmp_path / "b")[0]["loss"] != metrics(run_folder)[0]["loss"]
 
 
@@ -120,15 +121,15 @@ def metrics(folder):
 
 def test_metrics_hold_a_line_for_each_line_printed(run_folder):
     records = metrics(run_folder)
-    assert [r["step"] for r in records if "loss" in r] == [20, 40, 60]
-    assert [r["step"] for r in records if "test_accuracy" in r] == [30, 60]
+    assert [r["step"] for r in records if "loss" in r] == [10, 20, 30]
+    assert [r["step"] for r in records if "test_accuracy" in r] == [15, 30]
     result = json.loads((run_folder / "result.json").read_text())
     assert result["test_accuracy"] == pytest.approx(records[-1]["test_accuracy"], abs=1e-12)
 
 
 def test_the_newest_checkpoints_are_kept_and_the_folder_can_move(run_folder, tmp_path):
     kept = {path.name for path in (run_folder / "checkpoints").glob("*.index")}
-    assert kept == {"model.ckpt-40.index", "model.ckpt-60.index"}
+    assert kept == {"model.ckpt-20.index", "model.ckpt-30.index"}
     moved = tmp_path / "moved"
     shutil.copytree(run_folder, moved)
     assert tf.train.latest_checkpoint(str(moved / "checkpoints")).startswith(str(moved))
@@ -141,19 +142,19 @@ def test_evaluate_agrees_with_the_end_of_training(run_folder):
         assert found[key] == result[key]
 
 
-def test_evaluate_counts_a_partial_batch_once(run_folder, few_test_images):
-    # 100 images in batches of 30: an accuracy of whole images over 100, no image twice
-    found = evaluate_run(str(run_folder), batch_size=30, fc_batch_norm="ema")
-    right = found["test_accuracy_full"] * 100
+def test_evaluate_counts_a_partial_batch_once(run_folder):
+    # 20 images in batches of 6: an accuracy of whole images over 20, no image twice
+    found = evaluate_run(str(run_folder), batch_size=6, fc_batch_norm="ema")
+    right = found["test_accuracy_full"] * 20
     assert right == pytest.approx(round(right), abs=1e-9)
-    one_batch = evaluate_run(str(run_folder), batch_size=100, fc_batch_norm="ema")
+    one_batch = evaluate_run(str(run_folder), batch_size=20, fc_batch_norm="ema")
     # With moving averages everywhere an image's class does not depend on its batch.
     assert found["test_accuracy_full"] == one_batch["test_accuracy_full"]
 
 
-def test_evaluate_takes_an_older_checkpoint(run_folder, small_data):
-    assert evaluate_run(str(run_folder), checkpoint="40")["checkpoint"].endswith("model.ckpt-40")
-    with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has 40, 60"):
+def test_evaluate_takes_an_older_checkpoint(run_folder):
+    assert evaluate_run(str(run_folder), checkpoint="20")["checkpoint"].endswith("model.ckpt-20")
+    with pytest.raises(UserError, match=r"--checkpoint 33 is not there; .* has 20, 30"):
         evaluate_run(str(run_folder), checkpoint="33")
 
 
@@ -166,7 +167,7 @@ def test_evaluate_refuses_a_checkpoint_of_another_network(run_folder, tmp_path):
         evaluate_run(str(run_folder), checkpoint=path)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(small_data, tmp_path):
     config = TrainConfig(**{**SHORT, "log_every": 1}, learning_rate=1e36, run_dir=f"{tmp_path}/r")
     with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+; lower --learning-rate"):
         run_training(config)
@@ -176,22 +177,17 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_between_steps_and_saves(number, tmp_path):
-    command = [sys.executable, "-m", "alexnet_tf1", "train", "--dataset", "synthetic"]
-    options = ["--run-dir", str(tmp_path / "run"), "--log-every", "5"]
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
-        while not process.stdout.readline().startswith("[Train]"):
-            pass
-        process.send_signal(number)
-        sent = time.monotonic()
-        rest = process.stdout.read()
-        assert process.wait(30) == 128 + number
+    options = ["--run-dir", tmp_path / "run", "--log-every", "5"]
+    command = Command(["train", "--dataset", "synthetic", *options], tmp_path / "output")
+    command.wait_for("[Train]")
+    os.kill(command.process.pid, number)
+    sent = time.monotonic()
+    assert command.end(30) == 128 + number
     assert time.monotonic() - sent < 20  # promised: 5 s; a loaded machine gets more
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["stopped_by"] == number
     assert result["test_accuracy_full"] is None
-    assert f"Stopped after step {result['steps']}" in rest
+    assert f"Stopped after step {result['steps']}" in command.text()
     names = [path.name for path in (tmp_path / "run/checkpoints").glob("*.index")]
     assert names == [f"model.ckpt-{result['steps']}.index"]
 
@@ -215,7 +211,7 @@ def test_a_run_shorter_than_log_every_shows_its_last_step(small_data, tmp_path, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunHooks, "after_steps", look_and_go_on)
-        run_training(TrainConfig(dataset="synthetic", steps=3, run_dir=str(run)))
+        run_training(TrainConfig(dataset="synthetic", steps=3, batch_size=4, run_dir=str(run)))
     assert seen == [True] * 3
     assert [record["step"] for record in metrics(run)] == [3]
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "[Train]" in line]
@@ -224,7 +220,7 @@ def test_a_run_shorter_than_log_every_shows_its_last_step(small_data, tmp_path, 
 
 def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, capsys):
     run_training(
-        TrainConfig(dataset="synthetic", batch_size=32, steps=1, run_dir=str(tmp_path / "run"))
+        TrainConfig(dataset="synthetic", batch_size=6, steps=1, run_dir=str(tmp_path / "run"))
     )
     assert "--test-batches: 3 instead of 100" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/config.json").read_text())["test_batches"] == 3
@@ -242,9 +238,10 @@ def test_fewer_test_batches_than_asked_for_are_announced(small_data, tmp_path, c
     ],
 )
 def test_a_run_says_what_is_wrong_with_its_graph(options, said, small_data, tmp_path, capsys):
-    run_training(
-        TrainConfig(dataset="synthetic", steps=1, run_dir=str(tmp_path / "run"), **options)
+    config = TrainConfig(
+        dataset="synthetic", steps=1, batch_size=4, run_dir=str(tmp_path / "run"), **options
     )
+    run_training(config)
     lines = [
         line for line in capsys.readouterr().out.splitlines() if line.startswith(("audit", "note"))
     ]

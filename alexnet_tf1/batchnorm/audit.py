@@ -91,7 +91,6 @@ def _audit(source: GraphSource, train_ops: Any, logits: Any, is_training: Any) -
 
 
 def _checked(source: GraphSource, train_ops: Any, logits: Any, is_training: Any) -> AuditReport:
-    """Takes the stages in their order."""
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
@@ -111,15 +110,11 @@ def _checked(source: GraphSource, train_ops: Any, logits: Any, is_training: Any)
         train_name=train_name,
         collected=_collected(source, provenance),
     )
-    faults = registry.check(
-        layers, evidence, {"inference", "training"} if train_nodes else {"inference"}
-    )
+    needs: set[registry.Need] = {"inference", "training"} if train_nodes else {"inference"}
+    faults = registry.check(layers, evidence, needs)
     names = provenance.variables.names
-    return AuditReport(
-        layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
-        faults=faults,
-        notes=[*_found_notes(flat, bool(layers)), *choices.notes, *_cut_notes(flat)],
-    )
+    averages = [(layer.name, [names[v] for v in layer.averages]) for layer in layers]
+    return AuditReport(averages, faults, _notes(flat, averages, choices.notes))
 
 
 def _collected(source: GraphSource, provenance: Provenance) -> set[NodeId]:
@@ -130,23 +125,20 @@ def _collected(source: GraphSource, provenance: Provenance) -> set[NodeId]:
     return provenance.plain.executed(found)
 
 
-def _found_notes(flat: FlatGraph, has_layers: bool) -> list[str]:
+def _notes(flat: FlatGraph, layers: Sequence[object], chosen: list[str]) -> list[str]:
+    """Says what was found and chosen, and that a part of the graph was not walked through."""
     notes = []
     if flat.truncated:
         notes.append(
             f"{len(flat.truncated)} calls were not looked into (recursive or too large), the "
             f"first: {flat.truncated[0]}"
         )
-    if not has_layers:
+    if not layers:
         notes.append("no batch normalisation was found")
+    notes += chosen
+    if flat.walks.cut:
+        notes.append(
+            f"not checked in full: {flat.walks.cut} walks through the graph were cut at their "
+            "limit, so there may be layers, updates and faults that are not named here"
+        )
     return notes
-
-
-def _cut_notes(flat: FlatGraph) -> list[str]:
-    """Says that a part of the graph was not walked through, where that is so."""
-    if not flat.walks.cut:
-        return []
-    return [
-        f"not checked in full: {flat.walks.cut} walks through the graph were cut at their limit, "
-        "so there may be layers, updates and faults that are not named here"
-    ]

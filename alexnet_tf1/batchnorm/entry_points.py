@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
+
+import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.batchnorm.graph.flatten import OUTPUT, FlatGraph
 from alexnet_tf1.batchnorm.graph.load import TRAIN_OP, TRAINABLE, GraphSource
@@ -22,20 +24,14 @@ _DECISIONS = 100
 
 
 def names_of(items: Any) -> list[str]:
-    """The names in one name, tensor or operation, or in a list of them.
-
-    Args:
-      items: those; None for none.
-
-    Returns:
-      Names of operations or tensors.
+    """The names in one name, tensor or operation, or in a list of them; none in None.
 
     Raises:
       UserError: if something is neither a name nor has one.
     """
     if items is None:
         return []
-    if isinstance(items, str) or not isinstance(items, (list, tuple, set)):
+    if not isinstance(items, (list, tuple, set)):
         items = [items]
     names = []
     for item in items:
@@ -47,15 +43,7 @@ def names_of(items: Any) -> list[str]:
 
 
 def tensor_named(flat: FlatGraph, name: str, option: str) -> Tensor:
-    """The flat tensor of that name.
-
-    Args:
-      flat: the graph.
-      name: "x" or "x:0".
-      option: what the user gave it as, for the message.
-
-    Returns:
-      The tensor.
+    """The flat tensor named "x" or "x:0", which the user gave as that option.
 
     Raises:
       UserError: if there is none; with names that look like it.
@@ -75,22 +63,14 @@ def tensor_named(flat: FlatGraph, name: str, option: str) -> Tensor:
 
 
 def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[NodeId]:
-    """Ids of all nodes that running the named operations or tensors runs.
-
-    Args:
-      flat: the graph.
-      names: top-level names.
-      option: what the user gave them as, for messages.
-
-    Returns:
-      The ids to start from; what those nodes need is not among them.
+    """Ids of the nodes that running the named operations or tensors asks for.
 
     Raises:
-      UserError: if a name is not in the graph.
+      UserError: if a name is not in the graph; the message names the option it was given as.
     """
     found: list[NodeId] = []
     for name in names:
-        tensor_named(flat, name.partition(":")[0] if name.endswith(":0") else name, option)
+        tensor_named(flat, name.removesuffix(":0"), option)
         found.extend(flat.run_nodes(name.partition(":")[0]))
     return found
 
@@ -101,12 +81,7 @@ def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[NodeId
 def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
     """Names of what a training loop would run: where all applied gradients lead to.
 
-    Args:
-      source: the graph, for its collections.
-      provenance: the same, for its writes and for what depends on data.
-
-    Returns:
-      Top-level names; empty if the graph does not train.
+    They are top-level names; there are none if the graph does not train.
     """
     flat = provenance.flat
     seeds = {flat.run_nodes(n)[0] for n in source.collections.get(TRAIN_OP, ()) if n in flat.top}
@@ -118,23 +93,20 @@ def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
 def _hand_written_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
     """Plain writes of computed values to trainable variables."""
     variables = provenance.variables
-    found = set()
-    for variable in trainable_ids(source, variables):
-        for write in variables.writes.get(variable, ()):
-            # An initialiser, and what is set from outside, does not ask for any variable.
-            if write.value is not None and is_computed(write.value, provenance):
-                found.add(write.node)
-    return found
+    # An initialiser, and what is set from outside, does not ask for any variable.
+    return {
+        write.node
+        for variable in trainable_ids(source, variables)
+        for write in variables.writes.get(variable, ())
+        if write.value is not None and is_computed(write.value, provenance)
+    }
 
 
 def trainable_ids(source: GraphSource, variables: Variables) -> set[VariableId]:
     """Variables that are trained: by the collection, or because an optimiser steps them."""
     named = set(source.collections.get(TRAINABLE, ()))
-    found = {v for v, name in variables.names.items() if name in named}
-    for variable, writes in variables.writes.items():
-        if any(write.kind == "apply" for write in writes):
-            found.add(variable)
-    return found
+    stepped = {w.variable for w in variables.write_of.values() if w.kind == "apply"}
+    return stepped | {v for v, name in variables.names.items() if name in named}
 
 
 def _ends(flat: FlatGraph, seeds: set[NodeId]) -> list[str]:
@@ -161,14 +133,7 @@ def _ends(flat: FlatGraph, seeds: set[NodeId]) -> list[str]:
 
 
 def find_logits(source: GraphSource, provenance: Provenance) -> list[str]:
-    """Names of the logits: a signature's outputs, or what losses and predictions read.
-
-    Args:
-      source: the graph, for its signatures.
-      provenance: the same, for what tensors are made of.
-
-    Returns:
-      Names as "node:0".
+    """Names, as "node:0", of a signature's outputs, else of what losses and predictions read.
 
     Raises:
       UserError: if nothing or more than one thing looks like logits.
@@ -183,15 +148,18 @@ def find_logits(source: GraphSource, provenance: Provenance) -> list[str]:
             found[_under_softmax(node.inputs[at], provenance)] = None
     # What lies inside a function cannot be named, so it cannot be chosen.
     candidates = [t for t in found if _is_top(flat, t) and is_computed(t, provenance)]
-    if len(candidates) > 1:
-        candidates = _last(candidates, provenance)
+    if len(candidates) > 1:  # those that no other is computed from: attention is not logits
+        cones = {t: provenance.plain.data_cone([t]) for t in candidates}
+        candidates = [t for t in candidates if not any(t in cones[o] for o in cones if o != t)]
     if len(candidates) == 1:
         candidates += _twins(candidates[0], provenance)
-    names = [_top_name(flat, t) for t in candidates]
+    names = [f"{flat.nodes[t.node].name}:{t.output}" for t in candidates]
     if not names:
         raise UserError("no logits were found in the graph; name them with --logits")
     if len(names) > 1:
-        raise UserError(f"several tensors look like logits; choose with --logits: {_list(names)}")
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        shown = ", ".join(names[:_SHOWN]) + more
+        raise UserError(f"several tensors look like logits; choose with --logits: {shown}")
     return names
 
 
@@ -211,12 +179,6 @@ def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
         return False
     cone = provenance.plain.data_cone([tensor])
     return any(t.node in provenance.variables.reading for t in cone)
-
-
-def _last(candidates: list[Tensor], provenance: Provenance) -> list[Tensor]:
-    """Those that no other is computed from: attention inside the network is not logits."""
-    cones = {t: provenance.plain.data_cone([t]) for t in candidates}
-    return [t for t in candidates if not any(t in cones[o] for o in candidates if o != t)]
 
 
 def _is_top(flat: FlatGraph, tensor: Tensor) -> bool:
@@ -240,28 +202,13 @@ def _twins(logits: Tensor, provenance: Provenance) -> list[Tensor]:
     return found
 
 
-def _top_name(flat: FlatGraph, tensor: Tensor) -> str:
-    return f"{flat.nodes[tensor.node].name}:{tensor.output}"
-
-
-def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
-
-
 # ---- the training switch -------------------------------------------------------------------
 
 
 def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tensor, bool]:
-    """Finds what is known when the switch is at that value.
+    """Finds what is known when the switch, a tensor or a variable, is at that value.
 
-    Args:
-      provenance: the graph.
-      switch: the tensor or variable that says whether the network trains.
-      value: its value.
-
-    Returns:
-      Values by tensor: the switch's own, and those of what it is only another name for.
+    That is its own value, and the values of what it is only another name for.
     """
     known: dict[Tensor, bool] = {}
     variables = provenance.variables
@@ -273,9 +220,9 @@ def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tens
         node = provenance.nodes[switch.node]
         if node.op == "LogicalNot":
             value = not value
-        elif node.op not in IDENTITIES and node.op not in ("Cast", "Reshape", "Squeeze"):
+        elif node.op not in IDENTITIES | {"Cast", "Reshape", "Squeeze"}:
             break
-        if len(node.inputs) < 1:
+        if not node.inputs:
             break
         switch = node.inputs[0]
     return known
@@ -284,23 +231,18 @@ def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tens
 def switch_candidates(provenance: Provenance) -> list[Tensor]:
     """Inputs and variables that decide which branch is taken somewhere in the graph."""
     flat, names = provenance.flat, provenance.variables.names
-    found = []
-    for node in flat.nodes:
-        boolean = _dtype(node) == 10
+
+    def may_switch(node: Node) -> bool:
+        value = node.attr("dtype")
+        dtype = 0 if value is None else value.type
         if node.op.startswith("Placeholder"):
-            number = _dtype(node) in (1, 3, 9)
-            if boolean or (number and _decides(flat, node.id)):
-                found.append(Tensor(node.id, 0))
-        elif boolean and names.get(VariableId(node.id)) == node.name:
-            found.append(Tensor(node.id, 0))
-    return found
+            return dtype == tf.bool or (dtype in _NUMBERS and _decides(flat, node.id))
+        return dtype == tf.bool and names.get(VariableId(node.id)) == node.name
+
+    return [Tensor(node.id, 0) for node in flat.nodes if may_switch(node)]
 
 
-def _dtype(node: Node) -> int:
-    value = node.attr("dtype")
-    return 0 if value is None else int(value.type)
-
-
+_NUMBERS = (tf.float32, tf.int32, tf.int64)
 _CONDITIONS = frozenset(
     """Identity Cast Equal NotEqual Greater GreaterEqual Less LessEqual LogicalNot LogicalAnd
     LogicalOr StopGradient Reshape Squeeze _Arg Enter All Any""".split()

@@ -20,19 +20,12 @@ BATCH_SIZES = (1, 2, 5, 20, 100, 1000)
 
 
 class Cell(NamedTuple):
-    """One measured accuracy.
+    """One measured accuracy."""
 
-    Attributes:
-      mode: statistics that normalised, e.g. "inference".
-      order: "stored", or "sorted" by class, so that a batch holds one or two classes.
-      batch_size: images tested together.
-      accuracy: fraction right.
-    """
-
-    mode: str
-    order: Order
-    batch_size: int
-    accuracy: float
+    mode: str  # statistics that normalised, e.g. "inference"
+    order: Order  # "stored", or "sorted" by class, so that a batch holds one or two classes
+    batch_size: int  # images tested together
+    accuracy: float  # fraction right
 
 
 def sweep(
@@ -40,16 +33,13 @@ def sweep(
     labels: npt.NDArray[np.int64],
     batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> list[Cell]:
-    """Measures the accuracy on the same images by mode, test batch size and order.
+    """Measures the accuracy on the same images: a cell for each mode, order and test batch size.
 
     Args:
       modes: by name, a function that classifies the images of the given rows as one batch and
         returns whether each was right.
       labels: int64 [N], the classes to sort by.
       batch_sizes: images tested together; one larger than N is measured as N.
-
-    Returns:
-      A cell for each mode, order and batch size.
     """
     orders: dict[Order, Rows] = {
         "stored": np.arange(len(labels)),
@@ -69,71 +59,33 @@ def sweep(
 
 
 def classify_all(classify: Classify, rows: Rows, batch_size: int) -> Hits:
-    """Classifies rows in batches.
-
-    Args:
-      classify: tells of rows whether each is classified as its label.
-      rows: int64 [N], the rows in the order to take them in.
-      batch_size: rows a batch; the last batch holds what is left.
-
-    Returns:
-      bool [N].
-    """
+    """Classifies rows, int64 [N], in batches of which the last holds what is left; bool [N]."""
     starts = range(0, len(rows), batch_size)
     return np.concatenate([classify(rows[start : start + batch_size]) for start in starts])
 
 
 def accuracy_at(cells: Sequence[Cell], mode: str, batch_size: int, order: Order) -> float:
-    """Looks one accuracy of a sweep up.
-
-    Args:
-      cells: what `sweep` measured.
-      mode: name of the statistics mode.
-      batch_size: images tested together.
-      order: "stored" or "sorted".
-
-    Returns:
-      The accuracy, 0 to 1.
+    """Looks up one accuracy of a sweep, 0 to 1.
 
     Raises:
       KeyError: if it was not measured.
     """
-    for cell in cells:
-        if (cell.mode, cell.batch_size, cell.order) == (mode, batch_size, order):
-            return cell.accuracy
-    raise KeyError((mode, batch_size, order))
+    return {(c.mode, c.batch_size, c.order): c.accuracy for c in cells}[mode, batch_size, order]
 
 
 class SideEffects(NamedTuple):
-    """The side effects of evaluating.
+    """The side effects of evaluating."""
 
-    Attributes:
-      repeatable: whether a second evaluation gave the same answer for every image.
-      changed_variables: names of the variables that the two evaluations changed.
-    """
-
-    repeatable: bool
-    changed_variables: list[str]
+    repeatable: bool  # whether a second evaluation gave the same answer for every image
+    changed_variables: list[str]  # names of the variables that the two evaluations changed
 
 
 def side_effects(
     session: Any, variables: Sequence[Any], classify: Classify, rows: Rows, batch_size: int
 ) -> SideEffects:
-    """Evaluates twice and compares answers and variables.
-
-    Args:
-      session: with the weights.
-      variables: those to watch.
-      classify: as in `sweep`, in inference mode.
-      rows: the images.
-      batch_size: images tested together.
-
-    Returns:
-      What differed.
-    """
+    """Evaluates twice in inference mode, and compares the answers and these variables."""
     before = session.run(list(variables))
-    first = classify_all(classify, rows, batch_size)
-    second = classify_all(classify, rows, batch_size)
+    first, second = (classify_all(classify, rows, batch_size) for _ in range(2))
     after = session.run(list(variables))
     changed = [
         variable.op.name
@@ -144,15 +96,10 @@ def side_effects(
 
 
 class Distance(NamedTuple):
-    """The distance of a layer's moving averages from other statistics of its inputs.
+    """The distance of a layer's moving averages from other statistics of its inputs."""
 
-    Attributes:
-      mean: median over channels of |moving mean - mean| in standard deviations.
-      variance: median over channels of the larger of moving variance / variance and its
-        inverse; 1 is exact.
-    """
-
-    mean: float
+    mean: float  # median over channels of |moving mean - mean| in standard deviations
+    # median over channels of the larger of moving variance / variance and its inverse; 1 is exact
     variance: float
 
 
@@ -163,17 +110,9 @@ def distance(
     variance: npt.NDArray[Any],
     epsilon: float = 1e-3,
 ) -> Distance:
-    """Compares moving averages with population statistics.
+    """Compares a layer's moving averages, [C] each, with the population's (biased) statistics.
 
-    Args:
-      moving_mean: [C], of the layer.
-      moving_variance: [C], of the layer.
-      mean: [C], of the population.
-      variance: [C], of the population, biased.
-      epsilon: the layer's, added to both variances.
-
-    Returns:
-      The distances.
+    The layer's epsilon is added to both variances.
     """
     deviation = np.sqrt(variance + epsilon)
     ratio = (moving_variance + epsilon) / (variance + epsilon)
@@ -221,9 +160,6 @@ class BatchMoments:
 
         Neither depends on the scale of the inputs, and both are finite for a channel that never
         varies.
-
-        Returns:
-          The two distances.
         """
         with np.errstate(all="ignore"):
             return distance(

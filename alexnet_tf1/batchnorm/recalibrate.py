@@ -38,68 +38,39 @@ class Normalisation(Protocol):
 
 
 class Statistics(NamedTuple):
-    """Mean and variance of each channel over a population.
+    """Mean and variance of each channel over a population."""
 
-    Attributes:
-      mean: float64 [C].
-      variance: float64 [C], of the whole population (not divided by N - 1).
-    """
-
-    mean: npt.NDArray[np.float64]
-    variance: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]  # float64 [C]
+    variance: npt.NDArray[np.float64]  # float64 [C], of the whole population (not divided by N - 1)
 
 
 class Recalibration:
     """Re-estimates the statistics of a graph's batch normalisations.
 
     Build it before the graph is finalised: it adds the ops that measure and assign.
+
+    Attributes:
+      batch_moments: for each layer, the mean and variance of its inputs, float32 [C] each.
     """
 
     def __init__(self, layers: Sequence[Normalisation]) -> None:
         """Adds the ops for `layers`, given in forward order, to their graph."""
         self._layers = tuple(layers)
-        self._batch_moments = [
+        self.batch_moments = [
             tf.nn.moments(layer.inputs, list(range(layer.inputs.shape.rank - 1)))
             for layer in self._layers
         ]
-        self._values = [
-            (tf.placeholder(tf.float32, v.shape), tf.placeholder(tf.float32, v.shape))
-            for v in (layer.moving_mean for layer in self._layers)
-        ]
+        averages = [(layer.moving_mean, layer.moving_variance) for layer in self._layers]
+        self._values = [[tf.placeholder(tf.float32, v.shape) for v in pair] for pair in averages]
         self._assigns = [
-            [tf.assign(layer.moving_mean, mean), tf.assign(layer.moving_variance, variance)]
-            for layer, (mean, variance) in zip(self._layers, self._values, strict=True)
+            list(map(tf.assign, pair, values))
+            for pair, values in zip(averages, self._values, strict=True)
         ]
-
-    def in_one_pass(self, session: Any, training_feeds: Iterable[Feed]) -> dict[str, Statistics]:
-        """Estimates and assigns all layers from the same batches, in batch-statistics mode.
-
-        Each layer sees its inputs as it saw them in training: normalised with the batch.
-
-        Args:
-          session: with the weights.
-          training_feeds: what to feed for each batch, with the switch set to training.
-
-        Returns:
-          The statistics by layer name.
-        """
-        found = [_Population() for _ in self._layers]
-        for feed in training_feeds:
-            for population, moments in zip(
-                found, session.run(self._batch_moments, feed), strict=True
-            ):
-                population.add(*moments)
-        statistics = {
-            layer.name: population.statistics()
-            for layer, population in zip(self._layers, found, strict=True)
-        }
-        self.assign(session, statistics)
-        return statistics
 
     def layer_by_layer(
         self, session: Any, inference_feeds: Callable[[], Iterable[Feed]]
     ) -> dict[str, Statistics]:
-        """Estimates and assigns one layer after the other, in inference mode.
+        """Estimates and assigns one layer after the other, and returns them by layer name.
 
         Each layer sees its inputs as inference shows them: normalised by the layers before it
         with their new statistics. One pass over the batches a layer.
@@ -108,13 +79,10 @@ class Recalibration:
           session: with the weights.
           inference_feeds: called once a layer; what to feed for each batch, with the switch set
             to inference.
-
-        Returns:
-          The statistics by layer name.
         """
         statistics = {}
-        for layer, moments in zip(self._layers, self._batch_moments, strict=True):
-            population = _Population()
+        for layer, moments in zip(self._layers, self.batch_moments, strict=True):
+            population = Population()
             for feed in inference_feeds():
                 population.add(*session.run(moments, feed))
             statistics[layer.name] = population.statistics()
@@ -122,18 +90,13 @@ class Recalibration:
         return statistics
 
     def assign(self, session: Any, statistics: Mapping[str, Statistics]) -> None:
-        """Makes inference use these statistics.
-
-        Args:
-          session: of the graph.
-          statistics: by layer name; layers that are not named keep theirs.
-        """
+        """Makes inference use these statistics, by layer name; the other layers keep theirs."""
         for layer, values, assigns in zip(self._layers, self._values, self._assigns, strict=True):
             if layer.name in statistics:
                 session.run(assigns, dict(zip(values, statistics[layer.name], strict=True)))
 
 
-class _Population:
+class Population:
     """Adds up the moments of batches of equal size.
 
     var(X) = mean(var + mean^2) - mean(mean)^2: the mean of the batches' variances alone would
@@ -146,12 +109,14 @@ class _Population:
         self._square: Any = 0.0
 
     def add(self, mean: npt.NDArray[np.float32], variance: npt.NDArray[np.float32]) -> None:
+        """Adds a batch's mean and variance, [C] each."""
         wide = mean.astype(np.float64)
         self._batches += 1
         self._mean = self._mean + wide
         self._square = self._square + variance + wide**2
 
     def statistics(self) -> Statistics:
+        """The mean and variance of all batches together."""
         mean = self._mean / self._batches
         # Rounding may leave a channel that never varies a hair below zero.
         return Statistics(mean, np.maximum(self._square / self._batches - mean**2, 0.0))

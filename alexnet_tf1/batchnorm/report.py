@@ -38,14 +38,7 @@ class AuditReport:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self, graph_name: str) -> dict[str, Any]:
-        """The report as the command line prints it.
-
-        Args:
-          graph_name: what the graph is called, usually its path.
-
-        Returns:
-          Plain lists and dicts for json.dumps.
-        """
+        """The report as `audit --json` prints it, of a graph called `graph_name`; strict JSON."""
         return {
             "graph": graph_name,
             "layers": [{"name": n, "moving_averages": list(a)} for n, a in self.layers],

@@ -21,6 +21,7 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from alexnet_tf1.checkpoint import sstable
 from alexnet_tf1.checkpoint.find import resolve
+from alexnet_tf1.checkpoint.sstable import DamagedError
 from alexnet_tf1.errors import UserError
 
 _MAX_RANK = 254  # of a tensorflow::TensorShape
@@ -50,17 +51,22 @@ class Checkpoint:
         """
         self.prefix = resolve(path)
         index = Path(f"{self.prefix}.index")
-        if index.is_file():
-            _refuse_pattern(self.prefix)
         try:
-            declared = _validated_index(index) if index.is_file() else None
-            if declared is None:
-                sstable.check_magic(Path(self.prefix))
-            self._reader = _native(tf.train.NewCheckpointReader, self.prefix, declared is None)
-            self.variables = declared if declared is not None else self._variables_of_v1()
+            if index.is_file():
+                _refuse_pattern(self.prefix)
+                self.variables = _validated_index(index)
+                self._reader = _native(tf.train.NewCheckpointReader, self.prefix)
+                return
+            sstable.check_magic(Path(self.prefix))
+            # Of a V1 checkpoint it takes a file pattern.
+            pattern = re.sub(r"([\[\]*?\\])", r"\\\1", self.prefix)
+            self._reader = _native(tf.train.NewCheckpointReader, pattern)
+            dtypes = _native(self._reader.get_variable_to_dtype_map)
+            shapes = _native(self._reader.get_variable_to_shape_map)
+            self.variables = {n: Variable(dtypes[n], tuple(shapes[n])) for n in sorted(shapes)}
         except OSError as error:
             raise UserError(f"{self.prefix}: {error.strerror or error}: {error.filename}") from None
-        except sstable.DamagedError as error:
+        except DamagedError as error:
             raise UserError(
                 f"{self.prefix}: not a checkpoint, or damaged: {error}; {_TAKE_ANOTHER}"
             ) from None
@@ -73,15 +79,10 @@ class Checkpoint:
         """
         try:
             return np.asarray(_native(self._reader.get_tensor, name))
-        except sstable.DamagedError as error:
+        except DamagedError as error:
             raise UserError(
                 f"{self.prefix}: damaged, {name} cannot be read: {error}; {_TAKE_ANOTHER}"
             ) from None
-
-    def _variables_of_v1(self) -> dict[str, Variable]:
-        dtypes = _native(self._reader.get_variable_to_dtype_map)
-        shapes = _native(self._reader.get_variable_to_shape_map)
-        return {name: Variable(dtypes[name], tuple(shapes[name])) for name in sorted(shapes)}
 
 
 def verify(prefix: str) -> None:
@@ -93,22 +94,22 @@ def verify(prefix: str) -> None:
       prefix: as `tf.train.Saver.restore` takes it.
 
     Raises:
-      sstable.DamagedError: if a byte is not what was written.
+      DamagedError: if a byte is not what was written.
       OSError: if a file is missing or cannot be read.
       UserError: if TensorFlow cannot take this path.
     """
     _refuse_pattern(prefix)
     index = Path(f"{prefix}.index")
     if index.exists() and not index.is_file():
-        raise sstable.DamagedError("its index is not a file")
+        raise DamagedError("its index is not a file")
     sstable.verify(index)
     variables = _validated_index(index)
     reader = _native(tf.train.NewCheckpointReader, prefix)
     for name in variables:
         try:
             _native(reader.get_tensor, name)
-        except sstable.DamagedError as error:
-            raise sstable.DamagedError(f"{name} cannot be read: {error}") from None
+        except DamagedError as error:
+            raise DamagedError(f"{name} cannot be read: {error}") from None
 
 
 def _refuse_pattern(prefix: str) -> None:
@@ -119,60 +120,48 @@ def _refuse_pattern(prefix: str) -> None:
         )
 
 
-def _native(call: Any, argument: str | None = None, is_pattern: bool = False) -> Any:
-    """Calls TensorFlow's reader; whatever it raises becomes `sstable.DamagedError`.
+def _native(call: Any, *arguments: str) -> Any:
+    """Calls TensorFlow's reader; whatever it raises becomes `DamagedError`.
 
     It raises nearly everything: OpError, IndexError, UnicodeDecodeError, TypeError, RuntimeError.
     """
-    if argument is not None and is_pattern:  # of a V1 checkpoint it takes a file pattern
-        argument = re.sub(r"([\[\]*?\\])", r"\\\1", argument)
     try:
-        return call() if argument is None else call(argument)
+        return call(*arguments)
     except (tf.errors.OpError, RuntimeError, LookupError, ValueError, TypeError) as error:
         text = str(getattr(error, "message", error)).split("\n", 1)[0]
-        raise sstable.DamagedError(text) from None
+        raise DamagedError(text) from None
 
 
 def _validated_index(path: Path) -> dict[str, Variable]:
-    """Reads a V2 index and checks every entry against the data files' sizes.
-
-    Raises:
-      sstable.DamagedError: if the native reader must not see this file.
-      OSError: if the index or a data file cannot be opened.
-    """
-    header = tensor_bundle_pb2.BundleHeaderProto()
-    variables, sizes = {}, []
-    for position, (key, value) in enumerate(sstable.entries(path)):
-        if position == 0:
-            if key != b"":
-                raise sstable.DamagedError("its index has no header")
-            _parse(header, value)
-            sizes = _shard_sizes(path, header.num_shards)
-            continue
-        entry = tensor_bundle_pb2.BundleEntryProto()
-        _parse(entry, value)
-        variable = _validated_entry(entry, sizes)
+    """Reads a V2 index; DamagedError if the native reader must not see this file."""
+    table = sstable.entries(path)
+    key, value = next(table, (None, b""))
+    if key != b"":
+        raise DamagedError(f"its index {'is empty' if key is None else 'has no header'}")
+    header = _parsed(tensor_bundle_pb2.BundleHeaderProto, value)
+    sizes = _shard_sizes(path, header.num_shards)
+    variables = {}
+    for key, value in table:
+        variable = _validated_entry(_parsed(tensor_bundle_pb2.BundleEntryProto, value), sizes)
         # A partitioned variable has an entry of its own, and one for each slice under a key
         # that begins with a zero byte.
         if not key.startswith(b"\0"):
             try:
                 variables[key.decode()] = variable
             except UnicodeDecodeError:
-                raise sstable.DamagedError("its index holds a name that is not text") from None
-    if not sizes:
-        raise sstable.DamagedError("its index is empty")
+                raise DamagedError("its index holds a name that is not text") from None
     return variables
 
 
 def _shard_sizes(index: Path, count: int) -> list[int]:
     """Opens each data file, so that a missing or locked one is named here, and measures it."""
     if not 1 <= count <= 100_000:
-        raise sstable.DamagedError(f"its index speaks of {count} data files")
+        raise DamagedError(f"its index speaks of {count} data files")
     sizes = []
     for shard in range(count):
         name = f"{index.name.removesuffix('.index')}.data-{shard:05d}-of-{count:05d}"
         if (index.parent / name).is_fifo():  # to open one is to wait for its writer
-            raise sstable.DamagedError(f"data file {shard} is not a file")
+            raise DamagedError(f"data file {shard} is not a file")
         with (index.parent / name).open("rb") as file:
             sizes.append(os.fstat(file.fileno()).st_size)
     return sizes
@@ -185,29 +174,29 @@ def _validated_entry(entry: Any, sizes: list[int]) -> Variable:
     except TypeError:
         known = False
     if not known:
-        raise sstable.DamagedError(f"its index holds an unknown dtype, {entry.dtype}")
+        raise DamagedError(f"its index holds an unknown dtype, {entry.dtype}")
     shape = tuple(dim.size for dim in entry.shape.dim[: _MAX_RANK + 1])
     # Dimensions of 0 do not help: TensorFlow's reader multiplies the others, and ends the process.
     most = math.prod(max(size, 1) for size in shape)
     negative = min(shape, default=0) < 0
     if entry.shape.unknown_rank or len(shape) > _MAX_RANK or negative or most >= 1 << 62:
-        raise sstable.DamagedError(f"its index holds an impossible shape, {shape}")
+        raise DamagedError(f"its index holds an impossible shape, {shape}")
     elements = math.prod(shape)
     if entry.slices:  # the bytes are in the slices' own entries
         fits = elements * max(dtype.size, 1) <= sum(sizes)
         if not fits or not all(_lies_in(piece, shape) for piece in entry.slices):
-            raise sstable.DamagedError(f"its index cuts {dtype.name} {shape} into wrong slices")
+            raise DamagedError(f"its index cuts {dtype.name} {shape} into wrong slices")
         return Variable(dtype, shape)
     if not 0 <= entry.shard_id < len(sizes) or min(entry.offset, entry.size) < 0:
-        raise sstable.DamagedError("its index points outside its data files")
+        raise DamagedError("its index points outside its data files")
     if entry.offset + entry.size > sizes[entry.shard_id]:
-        raise sstable.DamagedError(
+        raise DamagedError(
             f"data file {entry.shard_id} is truncated: {sizes[entry.shard_id]} bytes, at least "
             f"{entry.offset + entry.size} expected"
         )
     is_text = dtype in (tf.string, tf.resource, tf.variant)  # of no fixed size
     if elements > entry.size if is_text else elements * dtype.size != entry.size:
-        raise sstable.DamagedError(f"its index gives {entry.size} bytes for {dtype.name} {shape}")
+        raise DamagedError(f"its index gives {entry.size} bytes for {dtype.name} {shape}")
     return Variable(dtype, shape)
 
 
@@ -221,8 +210,8 @@ def _lies_in(piece: Any, shape: tuple[int, ...]) -> bool:
     )
 
 
-def _parse(message: Any, value: bytes) -> None:
+def _parsed(kind: Any, value: bytes) -> Any:
     try:
-        message.ParseFromString(value)
+        return kind.FromString(value)
     except DecodeError:
-        raise sstable.DamagedError("its index is not one of a checkpoint") from None
+        raise DamagedError("its index is not one of a checkpoint") from None

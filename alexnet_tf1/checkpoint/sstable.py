@@ -19,17 +19,10 @@ _MAX_SPELT = 64  # bytes of keys that a byte of a block may stand for, names of 
 _MAX_VERIFIED = 1 << 24  # bytes; of this project's checkpoints the index takes 3 kB
 
 
-def _crc_table() -> list[int]:
-    """Computes what each byte adds to a CRC-32C (Castagnoli, reflected polynomial 0x82F63B78)."""
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_CRC_TABLE = _crc_table()
+# What each byte adds to a CRC-32C (Castagnoli, reflected polynomial 0x82F63B78).
+_CRC_TABLE = list(range(256))
+for _ in range(8):
+    _CRC_TABLE = [value >> 1 ^ (0x82F63B78 if value & 1 else 0) for value in _CRC_TABLE]
 
 
 class DamagedError(Exception):
@@ -86,11 +79,9 @@ def verify(path: Path) -> None:
         blocks = [_handle(handle, 0)[:2] for _, handle in _block(file, *index)]
     footer = table[-_FOOTER:]
     meta_offset, meta_size, position = _handle(footer, 0)
-    _check_block(table, meta_offset, meta_size)
-    padding = footer[_handle(footer, position)[2] : -len(_MAGIC)]
-    if any(padding):
+    if any(footer[_handle(footer, position)[2] : -len(_MAGIC)]):
         raise DamagedError("its index does not end as one does")
-    for offset, size in blocks:
+    for offset, size in [(meta_offset, meta_size), *blocks]:
         _check_block(table, offset, size)
 
 

@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import alexnet_tf1
 from alexnet_tf1.cli import commands
@@ -49,25 +49,18 @@ positive.__name__ = "whole number"  # what argparse calls it in "invalid ... val
 Argument = tuple[str, dict[str, Any]]  # the name and the settings that add_argument takes
 
 
-class Command(NamedTuple):
-    """One command of the program.
-
-    Attributes:
-      run: takes the arguments by name and returns the exit status. The command has its name.
-      summary: the command's line in the program's --help.
-      description: the first lines of its own --help.
-      arguments: in the order of its --help.
-    """
-
-    run: Callable[..., int]
-    summary: str
-    description: str
-    arguments: list[Argument]
-
-
-def value(name: str, metavar: str | None, summary: str, **more: Any) -> Argument:
-    """Describes an argument with a value, which is text if no other `type` is given."""
-    return name, {"type": text, "metavar": metavar, "help": summary, **more}
+def value(
+    name: str,
+    metavar: str | None,
+    summary: str,
+    kind: Callable[[str], Any] = text,
+    default: Any = None,
+    **more: Any,
+) -> Argument:
+    """Describes an argument with a value, read by `kind`."""
+    if default is not None:
+        summary += f" (default: {default})"
+    return name, {"type": kind, "metavar": metavar, "help": summary, "default": default, **more}
 
 
 def switch(name: str, summary: str, **more: Any) -> Argument:
@@ -85,14 +78,11 @@ def setting(name: str, summary: str) -> Argument:
         action = argparse.BooleanOptionalAction
         return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
     choices = get_args(kind) if get_origin(kind) is Literal else None
-    return value(
-        option(name),
-        None if choices else _METAVARS.get(name, "N"),
-        summary if default is None else f"{summary} (default: {default})",
-        type=kind if kind in (int, float) else text,
-        choices=choices,
-        default=argparse.SUPPRESS,
+    read, metavar = {int: (int, "N"), float: (float, "X")}.get(kind, (text, "DIR"))
+    name, settings = value(
+        option(name), None if choices else metavar, summary, read, default, choices=choices
     )
+    return name, {**settings, "default": argparse.SUPPRESS}
 
 
 _SETTINGS = {
@@ -126,85 +116,54 @@ _SETTINGS = {
     "label_smoothing": "fraction of a training label that is spread over all classes",
     "devices": "GPUs that share each batch; on a machine without one, parts of the CPU",
     "local_batch_norm": "normalise each device's part of a batch by itself",
-    "worker_timeout": "how long to wait for another worker of TF_CONFIG",
+    "worker_timeout": "seconds to wait for another worker of TF_CONFIG",
 }
-_METAVARS = {
-    "data_dir": "DIR",
-    "run_dir": "DIR",
-    "learning_rate": "RATE",
-    "muon_rate": "RATE",
-    "warmup": "FRACTION",
-    "label_smoothing": "FRACTION",
-    "worker_timeout": "SECONDS",
-}
-
 
 RUN = value("run", "RUN", "a run folder")
 CHECKPOINT = value("--checkpoint", "STEP|PREFIX", "which checkpoint (default: the newest)")
-ON_RUN = [
-    RUN,
-    CHECKPOINT,
-    value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
-]
+ON_RUN = [RUN, CHECKPOINT, value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)")]
 JSON = switch("--json", "print JSON only", dest="as_json")
 
-COMMANDS = [
-    Command(
-        commands.train,
+# The command, its line in the program's --help, and its arguments in the order of its own --help.
+COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
+    commands.train: (
         "train the network",
-        "Trains the network.",
         [
             *(setting(name, summary) for name, summary in _SETTINGS.items()),
-            switch(
-                "--resume",
-                "go on with the run in --run-dir, with its own settings; --steps may be larger",
-            ),
+            switch("--resume", "go on with the run in --run-dir, as it began; --steps may grow"),
             switch("--quiet", "print the result only; warnings and errors go to standard error"),
         ],
     ),
-    Command(
-        commands.evaluate,
+    commands.evaluate: (
         "accuracy over the whole test set",
-        "Tests every image exactly once, in inference and in batch-statistics mode.",
         [
             *ON_RUN,
-            value("--batch-size", "N", "images in a batch (default: the run's)", type=positive),
+            value("--batch-size", "N", "images in a batch (default: the run's)", positive),
             value("--fc-batch-norm", None, "default: the run's", choices=("batch", "ema")),
             switch(
-                "--pictures",
-                "write confusion.png, and worst.png with the images most surely misclassified, "
-                "into RUN",
+                "--pictures", "write confusion.png, and worst.png of the surest errors, into RUN"
             ),
-            switch(
-                "--flip",
-                "also by the mean over each image and its mirror image: two passes an image",
-            ),
+            switch("--flip", "also by the mean over each image and its mirror image: two passes"),
             JSON,
         ],
     ),
-    Command(
-        commands.diagnose,
+    commands.diagnose: (
         "measure the training-vs-inference gap",
-        "Measures accuracy on the same test images by statistics mode, test batch size and "
-        "order, and says what is wrong. Writes diagnose.json and diagnose.png into RUN.",
         [
             *ON_RUN,
-            value("--images", "N", "test images (default: 2000)", type=positive, default=2_000),
+            value("--images", "N", "test images", positive, 2_000),
             value(
                 "--fail-gap",
                 "POINTS",
                 "exit with status 1 if batch-statistics accuracy is more than this many "
                 "percentage points above inference accuracy",
-                type=finite,
+                finite,
             ),
             JSON,
         ],
     ),
-    Command(
-        commands.audit,
+    commands.audit: (
         "check any TF1 graph for batch-normalisation faults",
-        "Checks a graph without running it: does training update its moving averages, and does "
-        "inference read them? Exit status 1 if not.",
         [
             value("graph", "GRAPH", "a .meta file or a SavedModel", nargs="?"),
             value("--explain", "RULE", "print the page of a rule, such as BN101, and nothing else"),
@@ -214,52 +173,31 @@ COMMANDS = [
                 "--is-training",
                 "NAME",
                 "the training switch; True or False for a graph built with a constant",
-                type=text_or_bool,
+                text_or_bool,
             ),
             JSON,
         ],
     ),
-    Command(
-        commands.doctor,
+    commands.doctor: (
         "check any TF1 checkpoint's moving statistics",
-        "Looks for moving statistics that were never updated or never saved; needs no graph. "
-        "Exit status 1 if there are any.",
         [value("checkpoint", "CHECKPOINT", "a prefix, file or folder"), JSON],
     ),
-    Command(
-        commands.recalibrate,
+    commands.recalibrate: (
         "re-estimate population statistics (Precise-BN)",
-        "Estimates the normalisations' statistics from training images into a new checkpoint, "
-        "from then on the run's newest. The weights and the other checkpoints stay as they are.",
-        [
-            *ON_RUN,
-            value(
-                "--images",
-                "N",
-                "training images to estimate from (default: 1000)",
-                type=positive,
-                default=1_000,
-            ),
-        ],
+        [*ON_RUN, value("--images", "N", "training images to estimate from", positive, 1_000)],
     ),
-    Command(
-        commands.predict,
+    commands.predict: (
         "likeliest classes of image files",
-        "Classifies PNG, JPEG, BMP or GIF files of any size, each by itself: centre-cropped to a "
-        "square and resized to 32 x 32. Refuses a model that normalises with the test batch.",
         [
             RUN,
             value("images", "IMAGE", "an image file", nargs="+"),
             CHECKPOINT,
-            value("--top", "N", "classes to name (default: 3)", type=positive, default=3),
+            value("--top", "N", "classes to name", positive, 3),
             JSON,
         ],
     ),
-    Command(
-        commands.export,
+    commands.export: (
         "write a SavedModel that serves",
-        "Writes the network for inference: raw images in, probabilities and classes out, each "
-        "image judged by itself. Refuses a model that would use batch statistics.",
         [
             RUN,
             value("target", "DIR", "folder to write; new or empty"),
@@ -268,47 +206,23 @@ COMMANDS = [
             JSON,
         ],
     ),
-    Command(
-        commands.env,
-        "versions, devices, data, and what to install",
-        "Prints what a run finds on this machine. If there is an NVIDIA GPU that TensorFlow does "
-        "not use, one line says why and what to install.",
-        [JSON],
-    ),
-    Command(
-        commands.compare,
+    commands.env: ("versions, devices, data, and what to install", [JSON]),
+    commands.compare: (
         "runs side by side, as a table and a picture",
-        "Prints a Markdown table of runs, finished or not: the settings that differ, accuracies, "
-        "time, memory. Writes it to compare.md and the runs' curves to compare.png.",
         [
             value("folders", "RUN", "a run folder", nargs="+"),
-            value(
-                "--out",
-                "DIR",
-                "folder for the two files (default: the current one); only files that compare "
-                "wrote are replaced",
-                default=".",
-            ),
+            value("--out", "DIR", "folder for the two files; only its own are replaced", text, "."),
             JSON,
         ],
     ),
-    Command(
-        commands.launch,
+    commands.launch: (
         "train with several processes of this machine",
-        "Starts workers with a TF_CONFIG each, shows what they print, and stops all when one "
-        "fails. For training on several machines, set TF_CONFIG there (docs/scale.md).",
         [
-            value("--workers", "N", "how many", type=positive, required=True),
-            value(
-                "training",
-                "-- train ...",
-                "the command of every worker",
-                type=str,
-                nargs=argparse.REMAINDER,
-            ),
+            value("--workers", "N", "how many", positive, required=True),
+            value("training", "-- train ...", "what each one does", str, nargs=argparse.REMAINDER),
         ],
     ),
-]
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -321,20 +235,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    """Builds the parser of the whole command line.
-
-    Returns:
-      The parser. Its result holds `command`, the function to call, and that function's arguments.
-    """
+    """Builds the parser, whose result is `command`, the function to call, and its arguments."""
     whole = Parser(
         prog="alexnet-tf1",
         description="A TF1-graph AlexNet for CIFAR-10, and tools for batch-normalisation faults.",
     )
     whole.add_argument("--version", action="version", version=alexnet_tf1.__version__)
     group = whole.add_subparsers(required=True, metavar="COMMAND")
-    for run, summary, description, arguments in COMMANDS:
-        added = group.add_parser(run.__name__, help=summary, description=description)
-        added.set_defaults(command=run)
+    for command, (summary, arguments) in COMMANDS.items():
+        name, description = command.__name__, " ".join((command.__doc__ or "").split())
+        added = group.add_parser(name, help=summary, description=description)
+        added.set_defaults(command=command)
         for name, settings in arguments:
             added.add_argument(name, **settings)
     return whole

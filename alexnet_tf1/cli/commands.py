@@ -1,6 +1,7 @@
-"""The commands: each is one call, and prints what came of it.
+"""The commands: each prints what came of one call and returns the exit status.
 
-TensorFlow is imported in the calls only, so that --help and bad usage answer at once.
+A command's docstring is what its --help begins with. TensorFlow is imported in the calls only, so
+that --help and bad usage answer at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 from alexnet_tf1.cli import output
@@ -21,66 +23,65 @@ DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
 
 def train(resume: bool, quiet: bool, **given: Any) -> int:
-    """Trains; the status is 128 + N if signal N stopped it.
-
-    With a TF_CONFIG of several workers this process is one of them. Only the chief has a run
-    folder.
-    """
+    """Trains the network."""
     from alexnet_tf1.runs.resume import settings
 
     cluster = from_environment()
-    if cluster and not cluster.is_chief:
+    signal: int | None
+    if cluster and not cluster.is_chief:  # only the chief has a run folder
         wanted = settings_from(given)  # checks what was typed
         import_tensorflow()
         from alexnet_tf1.distributed.worker import follow
 
         signal = follow(cluster, given if resume else dataclasses.asdict(wanted), quiet=quiet)
-        return DONE if signal is None else 128 + signal
-    config = settings(given) if resume else settings_from(given)
-    import_tensorflow()
-    from alexnet_tf1.supervisor import run as supervisor
+    else:
+        config = settings(given) if resume else settings_from(given)
+        import_tensorflow()
+        from alexnet_tf1.supervisor.run import run_training
 
-    found = supervisor.run_training(config, resume=resume, quiet=quiet, cluster=cluster)
-    stopped_by = found["stopped_by"]
-    return DONE if stopped_by is None else 128 + int(stopped_by)
+        found = run_training(config, resume=resume, quiet=quiet, cluster=cluster)
+        signal = found["stopped_by"]
+    return DONE if signal is None else 128 + signal
 
 
 def launch(workers: int, training: list[str]) -> int:
-    """Trains with several processes; the status is the first of theirs that is not 0."""
+    """Starts workers with a TF_CONFIG each, shows what they print, and stops all when one fails.
+
+    For training on several machines, set TF_CONFIG there (docs/scale.md).
+    """
     from alexnet_tf1.distributed import launch as launching
 
     return launching.launch(workers, training)
 
 
 def evaluate(run: str, as_json: bool, **settings: Any) -> int:
-    """Prints a run's accuracy in inference and with batch statistics."""
+    """Tests every image exactly once, in inference and in batch-statistics mode."""
     import_tensorflow()
     from alexnet_tf1.gap.both_modes import evaluate_run
 
-    found = evaluate_run(run, **settings)
-    _show(found, output.evaluation(found), as_json)
-    return DONE
+    return _show(evaluate_run(run, **settings), output.evaluation, as_json)
 
 
 def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
-    """Prints a run's gap and its causes; the status is 1 if the gap is above `fail_gap`."""
+    """Measures accuracy by statistics mode, test batch size and order, and says what is wrong.
+
+    All on the same test images. Writes diagnose.json and diagnose.png into RUN.
+    """
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
 
     found = gap.diagnose(run, **settings)
-    _show(found, output.diagnosis(found), as_json)
+    _show(found, output.diagnosis, as_json)
     return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
 
 
 def audit(
-    graph: str | None,
-    explain: str | None,
-    as_json: bool,
-    train_op: list[str] | None,
-    logits: str | None,
-    is_training: str | bool | None,
+    graph: str | None, explain: str | None, as_json: bool, train_op: list[str] | None, **given: Any
 ) -> int:
-    """Prints the faults of a graph, with status 1 if there are any; or a rule's page."""
+    """Checks a graph without running it.
+
+    Does training update its moving averages, and does inference read them? Exit status 1 if not.
+    """
     if explain is not None:
         from alexnet_tf1.batchnorm.rules import registry
 
@@ -91,55 +92,60 @@ def audit(
     import_tensorflow()
     from alexnet_tf1.batchnorm.audit import audit_file
 
-    found = audit_file(graph, train_op, logits, is_training).to_json(graph)
-    _show(found, output.faults(graph, found), as_json)
-    return FAULTS if found["faults"] else DONE
+    found = audit_file(graph, train_op, **given).to_json(graph)
+    return _show(found, lambda found: output.faults(graph, found), as_json)
 
 
 def doctor(checkpoint: str, as_json: bool) -> int:
-    """Prints the faults of a checkpoint; the status is 1 if there are any."""
+    """Looks for moving statistics that were never updated or never saved; needs no graph.
+
+    Exit status 1 if there are any.
+    """
     import_tensorflow()
     from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 
     found = examine_checkpoint(checkpoint).to_json()
-    _show(found, output.faults(found["checkpoint"], found), as_json)
-    return FAULTS if found["faults"] else DONE
+    return _show(found, lambda found: output.faults(found["checkpoint"], found), as_json)
 
 
 def recalibrate(run: str, **settings: Any) -> int:
-    """Prints a run's accuracy before and after its statistics are re-estimated."""
+    """Estimates the normalisations' statistics from training images into a new checkpoint.
+
+    From then on it is the run's newest. The weights and the other checkpoints stay as they are.
+    """
     import_tensorflow()
     from alexnet_tf1.gap import recalibrate as repair
 
-    print(output.recalibration(repair.recalibrate(run, **settings)))
-    return DONE
+    return _show(repair.recalibrate(run, **settings), output.recalibration)
 
 
 def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
-    """Prints the likeliest classes of image files."""
+    """Classifies PNG, JPEG, BMP or GIF files of any size, each by itself.
+
+    Each is centre-cropped to a square and resized to 32 x 32. Refuses a model that normalises with
+    the test batch.
+    """
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
-    found = prediction.predict(run, images, **settings)
-    _show(found, output.prediction(found), as_json)
-    return DONE
+    return _show(prediction.predict(run, images, **settings), output.prediction, as_json)
 
 
 def export(run: str, target: str, as_json: bool, **settings: Any) -> int:
-    """Writes a SavedModel and prints where."""
+    """Writes the network for inference: raw images in, probabilities and classes out.
+
+    Each image is judged by itself. Refuses a model that would use batch statistics.
+    """
     import_tensorflow()
     from alexnet_tf1.serving import export as exporting
 
-    found = exporting.export(run, target, **settings)
-    _show(found, output.export(found), as_json)
-    return DONE
+    return _show(exporting.export(run, target, **settings), output.export, as_json)
 
 
 def env(as_json: bool) -> int:
-    """Prints versions, devices, where the data is, and what to install.
+    """Prints what a run finds on this machine.
 
-    Raises:
-      UserError: if TensorFlow cannot be imported.
+    If there is an NVIDIA GPU that TensorFlow does not use, one line says why and what to install.
     """
     try:
         import_tensorflow()
@@ -151,18 +157,18 @@ def env(as_json: bool) -> int:
         ) from None
     from alexnet_tf1.system import environment
 
-    found = environment.environment()
-    _show(found, output.environment(found), as_json)
-    return DONE
+    return _show(environment.environment(), output.environment, as_json)
 
 
 def compare(folders: list[str], out: str, as_json: bool) -> int:
-    """Prints runs side by side; needs no TensorFlow."""
+    """Prints a Markdown table of runs, finished or not.
+
+    It has the settings that differ, accuracies, time, memory. Writes it to compare.md and the runs'
+    curves to compare.png.
+    """
     from alexnet_tf1.reporting import compare as comparing
 
-    found = comparing.compare(folders, out)
-    _show(found, output.comparison(found), as_json)
-    return DONE
+    return _show(comparing.compare(folders, out), output.comparison, as_json)
 
 
 def import_tensorflow() -> None:
@@ -191,6 +197,9 @@ def import_tensorflow() -> None:
             os.close(console)
 
 
-def _show(found: dict[str, Any], text: str, as_json: bool) -> None:
-    """Prints a result as text for people or as one JSON document."""
-    print(json.dumps(found, indent=2) if as_json else text)
+def _show(
+    found: dict[str, Any], form: Callable[[dict[str, Any]], str], as_json: bool = False
+) -> int:
+    """Prints a result as text for people or as one JSON document; the status tells of faults."""
+    print(json.dumps(found, indent=2) if as_json else form(found))
+    return FAULTS if found.get("faults") else DONE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TextIO
 
 from alexnet_tf1.cli import arguments
 from alexnet_tf1.cli.commands import BAD_INPUT
@@ -25,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = vars(arguments.parser().parse_args(argv))
     command: Callable[..., int] = given.pop("command")
-    warnings.showwarning = _show_warning
+    # As one plain line, without the place in the code.
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         return command(**given)
     except UserError as error:
@@ -34,15 +34,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Prints a warning as one plain line, without the place in the code."""
-    print(f"warning: {message}", file=sys.stderr)

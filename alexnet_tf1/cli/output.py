@@ -12,18 +12,18 @@ from alexnet_tf1.reporting.text import aligned, one_line
 def evaluation(found: dict[str, Any]) -> str:
     """Formats accuracies and gap; `found` from evaluate.evaluate."""
     data = found["dataset"]
-    flip = found.get("flip_accuracy_full")
-    return (
+    lines = [
         f"{found['checkpoint']}, all {data['test_images']:,} test images of {data['name']} "
-        f"in batches of {found['batch_size']}\n"
-        f"inference:        {100 * found['test_accuracy_full']:.2f}%\n"
-        f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%\n"
-        f"gap:              {found['gap_points']:+.2f} points"
-        + ("" if flip is None else f"\nwith mirror images, two passes each: {100 * flip:.2f}%")
-        + "".join(
-            "\n" + one_line(f"written: {path}") for path in found.get("pictures", {}).values()
-        )
-    )
+        f"in batches of {found['batch_size']}",
+        f"inference:        {100 * found['test_accuracy_full']:.2f}%",
+        f"batch statistics: {100 * found['batch_statistics_accuracy_full']:.2f}%",
+        f"gap:              {found['gap_points']:+.2f} points",
+    ]
+    if "flip_accuracy_full" in found:
+        flip = 100 * found["flip_accuracy_full"]
+        lines.append(f"with mirror images, two passes each: {flip:.2f}%")
+    lines += [one_line(f"written: {path}") for path in found.get("pictures", {}).values()]
+    return "\n".join(lines)
 
 
 def diagnosis(found: dict[str, Any]) -> str:
@@ -37,20 +37,18 @@ def diagnosis(found: dict[str, Any]) -> str:
         f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>8,}" for size in sizes),
     ]
     accuracies = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
-    for mode, order in dict.fromkeys((cell["mode"], cell["order"]) for cell in found["cells"]):
+    for mode, order in dict.fromkeys((mode, order) for mode, order, _ in accuracies):
         row = "".join(f"{100 * accuracies[mode, order, size]:>8.2f}" for size in sizes)
         lines.append(f"{mode:<18}{order:<8}{row}")
     lines += [
         "",
         "how far the moving averages are from the population's statistics",
         f"{'layer':<24}{'mean (std. dev.)':>18}{'variance (ratio)':>18}{'initial value left':>20}",
-    ]
-    for layer in found["layers"]:
-        lines.append(
+        *(
             f"{layer['name']:<24}{layer['mean_distance']:>18.3f}{layer['variance_distance']:>18.3f}"
             f"{100 * layer['lag']:>19.2g}%"
-        )
-    lines += [
+            for layer in found["layers"]
+        ),
         "",
         f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
         f"{found['batch_size']})",
@@ -80,14 +78,14 @@ def recalibration(found: dict[str, Any]) -> str:
     data = found["dataset"]
     lines = [
         f"population statistics from {found['images']:,} training images; inference accuracy on "
-        f"all {data['test_images']:,} test images of {data['name']}:"
-    ]
-    for fc_batch_norm, accuracy in found["test_accuracy_full"].items():
-        lines.append(
+        f"all {data['test_images']:,} test images of {data['name']}:",
+        *(
             f"  --fc-batch-norm {fc_batch_norm:<6} before {100 * accuracy['before']:.2f}%  "
             f"after {100 * accuracy['after']:.2f}%"
-        )
-    lines.append(f"written to {found['checkpoint']}; weights unchanged")
+            for fc_batch_norm, accuracy in found["test_accuracy_full"].items()
+        ),
+        f"written to {found['checkpoint']}; weights unchanged",
+    ]
     return "\n".join(lines)
 
 
@@ -102,23 +100,21 @@ def prediction(found: dict[str, Any]) -> str:
 
 def export(found: dict[str, Any]) -> str:
     """Formats what was written and how to call it; `found` from serving.export."""
-    signature = found["signature"]
 
-    def described(ends: dict[str, Any]) -> str:
-        shapes = {
-            name: ", ".join("N" if size is None else str(size) for size in end["shape"])
-            for name, end in ends.items()
-        }
-        return ", ".join(
-            f"{name} {ends[name]['dtype']} [{shape}]" for name, shape in shapes.items()
-        )
+    def described(name: str, end: dict[str, Any]) -> str:
+        shape = ", ".join("N" if size is None else str(size) for size in end["shape"])
+        return f"{name} {end['dtype']} [{shape}]"
 
-    inputs, outputs = described(signature["inputs"]), described(signature["outputs"])
+    signature, folder = found["signature"], found["directory"]
+    inputs, outputs = (
+        ", ".join(described(*end) for end in signature[ends].items())
+        for ends in ("inputs", "outputs")
+    )
     lines = [
-        f"{found['checkpoint']} ({found['steps']:,} steps) written to {found['directory']}, with "
+        f"{found['checkpoint']} ({found['steps']:,} steps) written to {folder}, with "
         f"{_statistics(found)} in all four normalisations",
         f"{signature['name']}: {inputs} -> {outputs}",
-        f"class names: {found['directory']}/assets.extra/class_names.txt",
+        f"class names: {folder}/assets.extra/class_names.txt",
     ]
     if found["tflite"]:
         lines.append(f"{found['tflite']}: the same classes on 100 images")
@@ -156,15 +152,13 @@ def comparison(found: dict[str, Any]) -> str:
 
 
 def _statistics(found: dict[str, Any]) -> str:
-    recalibrated = found["statistics"] == "recalibrated"
-    return "recalibrated statistics" if recalibrated else "moving averages"
+    return str(found["statistics"]).replace("recalibrated", "recalibrated statistics")
 
 
 def _start_left(found: dict[str, Any]) -> list[str]:
-    """Warns, in a line, if much of their initial values is left in the moving averages."""
-    if found["start_left"] <= 0.05:
-        return []
-    return [
+    """Warns if much of their initial values is left in the moving averages."""
+    warning = (
         f"warning: {100 * found['start_left']:.0f}% of their initial values is left in the "
         f"moving averages after {found['steps']:,} steps; train longer, or recalibrate"
-    ]
+    )
+    return [warning] if found["start_left"] > 0.05 else []

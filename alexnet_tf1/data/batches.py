@@ -48,14 +48,7 @@ class Batches:
         augmentation: Augmentation | None = None,
         part: slice = ALL,
     ) -> None:
-        """Begins the first epoch.
-
-        Args:
-          split: the examples.
-          seed: of the order.
-          augmentation: changes the images, if given.
-          part: the rows of each batch that this process trains on; other workers have the others.
-        """
+        """Begins the first epoch; `part` is the rows of each batch that this process trains on."""
         self._split = split
         self._seed = seed
         self._augmentation = augmentation
@@ -67,10 +60,6 @@ class Batches:
 
         Draws the permutations again rather than storing them in a checkpoint: a millisecond each
         for 50,000 examples.
-
-        Args:
-          batches: how many.
-          batch_size: examples a batch.
         """
         if batches:
             an_epoch = max(1, len(self._split.labels) // batch_size)  # batches
@@ -82,9 +71,6 @@ class Batches:
     def next_pixels(self, batch_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """Takes the next batch, as pixels.
 
-        Args:
-          batch_size: examples a batch.
-
         Returns:
           Images, uint8 [batch_size, 3072], augmented; labels, int64 [batch_size]; or this
           process's part of them.
@@ -92,7 +78,15 @@ class Batches:
         Raises:
           UserError: if the split holds fewer than batch_size examples.
         """
-        rows = self._next_rows(batch_size)
+        examples = len(self._order)
+        if batch_size > examples:
+            raise UserError(
+                f"--batch-size {batch_size} is larger than the training set; use at most {examples}"
+            )
+        if self._position + batch_size > examples:
+            self._permute()
+        rows = self._order[self._position : self._position + batch_size]
+        self._position += batch_size
         if self._augmentation is None:
             rows = rows[self._part]
             return self._split.images[rows], self._split.labels[rows]
@@ -105,18 +99,6 @@ class Batches:
         """Takes the next batch, as `next_pixels` does, with images as float32 scaled to -1..1."""
         images, labels = self.next_pixels(batch_size)
         return SCALED[images], labels
-
-    def _next_rows(self, batch_size: int) -> npt.NDArray[np.int64]:
-        examples = len(self._order)
-        if batch_size > examples:
-            raise UserError(
-                f"--batch-size {batch_size} is larger than the training set; use at most {examples}"
-            )
-        if self._position + batch_size > examples:
-            self._permute()
-        rows = self._order[self._position : self._position + batch_size]
-        self._position += batch_size
-        return rows
 
     def _begin_epoch(self, number: int) -> None:
         """Draws the permutations of all epochs up to this one."""
@@ -136,11 +118,7 @@ class Batches:
 def in_order(
     split: Split, batch_size: int
 ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """Yields every example of a split exactly once, in its own order.
-
-    Args:
-      split: the examples.
-      batch_size: examples a batch; the last batch holds what is left.
+    """Yields every example of a split exactly once, in its own order; the last batch the rest.
 
     Yields:
       Images, float32 [<= batch_size, 3072], scaled to -1..1; labels, int64 [<= batch_size].

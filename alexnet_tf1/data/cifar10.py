@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,9 +23,6 @@ ARCHIVE: Final = "cifar-10-python.tar.gz"
 URL: Final = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE_SHA256: Final = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
-TRAIN_FILES: Final = tuple(f"data_batch_{number}" for number in range(1, 6))
-TEST_FILE: Final = "test_batch"
-META_FILE: Final = "batches.meta"
 FILE_MD5: Final = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -35,6 +32,7 @@ FILE_MD5: Final = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
+*BATCH_FILES, META_FILE = FILE_MD5  # the last batch is for testing
 CLASS_NAMES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -43,10 +41,6 @@ _REMEDY: Final = f"unpack {ARCHIVE} again (from {URL})"
 
 IMAGES_PER_FILE = 10_000
 IMAGE_BYTES: Final = 3 * 32 * 32
-
-
-class UnverifiedDataWarning(UserWarning):
-    """The files can be read, but are not the published ones."""
 
 
 def find_or_fetch(
@@ -78,8 +72,17 @@ def find_or_fetch(
         return folder
     archive = root / ARCHIVE
     if not os.path.lexists(archive):
-        given = bool(data_dir or os.environ.get("CIFAR10_DIR"))
-        _fetch(archive, given=given, progress=progress, announce=announce)
+        made: list[Path] = []
+        try:
+            made = make_writable(root)
+            announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
+            fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
+        except UserError as error:
+            # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
+            given = data_dir or os.environ.get("CIFAR10_DIR")
+            raise error if given else DownloadError(str(error)) from error
+        finally:
+            files.remove_empty(made)
     announce(f"unpacking {archive}")
     unpack(archive, FILE_MD5, root / FOLDER)
     return root / FOLDER
@@ -87,21 +90,15 @@ def find_or_fetch(
 
 def _folder_of_batches(root: Path) -> Path | None:
     """Finds the folder that holds at least one batch file: root or its child."""
-    for folder in (root, root / FOLDER):
-        if any(os.path.lexists(folder / name) for name in (*TRAIN_FILES, TEST_FILE)):
-            return folder
-    return None
+    places = (folder / name for folder in (root, root / FOLDER) for name in BATCH_FILES)
+    return next((place.parent for place in places if os.path.lexists(place)), None)
 
 
 class Whereabouts(NamedTuple):
     """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 
-    Attributes:
-      folder: holds the batch files, or is where they are looked for.
-      named_by: what chose it.
-      state: what is there, in words.
-      verified: whether it is the published files.
-      remedy: what to do; None where nothing is needed.
+    `named_by` says what chose the folder, `state` what is there, `verified` whether that is the
+    published files, `remedy` what to do; None where nothing is needed.
     """
 
     folder: Path
@@ -142,40 +139,18 @@ def whereabouts() -> Whereabouts:
 def _root(data_dir: Path | None) -> Path:
     """Names the folder to look in."""
     named = data_dir or os.environ.get("CIFAR10_DIR")
-    if named:
-        if not _is_path(str(named)):
-            raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
-        return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
-    import pooch  # see download.fetch
+    if not named:
+        import pooch  # see download.fetch
 
-    return Path(pooch.os_cache("alexnet-tf1"))
-
-
-def _is_path(text: str) -> bool:
-    """Whether the system takes the text as a name (a run's config.json may hold any)."""
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
-def _fetch(archive: Path, *, given: bool, progress: bool, announce: Callable[[str], None]) -> None:
-    """Downloads the archive; leaves no empty folder behind where that fails."""
-    root = archive.parent
-    made: list[Path] = []
-    try:
-        made = make_writable(root)
-        announce(f"downloading CIFAR-10 (163 MiB) from {URL} to {root}")
-        fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
-    except UserError as error:
-        # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
-        raise error if given else DownloadError(str(error)) from error
-    finally:
-        files.remove_empty(made)
+        return Path(pooch.os_cache("alexnet-tf1"))
+    with contextlib.suppress(UnicodeEncodeError):  # a run's config.json may hold any text
+        if b"\0" not in os.fsencode(named):
+            return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
+    raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
 
 
 def read(folder: Path) -> Dataset:
-    """Reads the data set; warns once where its files are not the published ones.
+    """Reads the data set.
 
     Three times one file's bytes are held beside the result, 93 MB; the result is 184 MB of uint8.
 
@@ -190,40 +165,21 @@ def read(folder: Path) -> Dataset:
     Raises:
       UserError: at the first fault, naming the file, the fault and the remedy.
     """
-    train = _empty_split(len(TRAIN_FILES) * IMAGES_PER_FILE)
-    test = _empty_split(IMAGES_PER_FILE)
-    changed = []
-    for number, name in enumerate(TRAIN_FILES):
+    images = np.empty((len(BATCH_FILES) * IMAGES_PER_FILE, IMAGE_BYTES), np.uint8)
+    labels = np.empty(len(images), np.int64)
+    published = []
+    for number, name in enumerate(BATCH_FILES):
+        path = folder / name
+        data = _file_bytes(path)
+        batch = _unpickled(path, data)
         rows = slice(number * IMAGES_PER_FILE, (number + 1) * IMAGES_PER_FILE)
-        part = Split(train.images[rows], train.labels[rows])
-        if not _read_batch(folder / name, part):
-            changed.append(name)
-    if not _read_batch(folder / TEST_FILE, test):
-        changed.append(TEST_FILE)
+        images[rows], labels[rows] = _images(path, batch), _labels(path, batch)
+        published.append(_is_published(path, data))
+        del data, batch  # before the next file is read
     class_names, is_published = _read_class_names(folder / META_FILE)
-    if not is_published:
-        changed.append(META_FILE)
-    if changed:
-        warnings.warn(unverified(folder), UnverifiedDataWarning, stacklevel=2)
-    return Dataset("cifar10", not changed, train, test, class_names)
-
-
-def unverified(folder: Path) -> str:
-    """Words the warning that the files are not the published ones."""
-    return f"{folder} is not the published CIFAR-10 (MD5 differs): used, marked as not verified"
-
-
-def _empty_split(count: int) -> Split:
-    return Split(np.empty((count, IMAGE_BYTES), np.uint8), np.empty(count, np.int64))
-
-
-def _read_batch(path: Path, into: Split) -> bool:
-    """Reads one file into its rows; returns whether it is the published one."""
-    data = _file_bytes(path)
-    batch = _unpickled(path, data)
-    into.images[:] = _images(path, batch)
-    into.labels[:] = _labels(path, batch)
-    return _is_published(path, data)
+    train = Split(images[:-IMAGES_PER_FILE], labels[:-IMAGES_PER_FILE])
+    test = Split(images[-IMAGES_PER_FILE:], labels[-IMAGES_PER_FILE:])
+    return Dataset("cifar10", all(published) and is_published, train, test, class_names)
 
 
 def _is_published(path: Path, data: bytes) -> bool:
@@ -261,26 +217,19 @@ def _item(path: Path, content: dict[str, object], key: str) -> object:
 
 def _images(path: Path, batch: dict[str, object]) -> npt.NDArray[np.uint8]:
     """Checks the images of a batch and returns them, uint8 [IMAGES_PER_FILE, 3072]."""
-    stored = _item(path, batch, "data")
-    shape = (IMAGES_PER_FILE, IMAGE_BYTES)
+    stored, shape = _item(path, batch, "data"), (IMAGES_PER_FILE, IMAGE_BYTES)
     if not isinstance(stored, restricted_pickle.Array):
         raise _fault(path, f"has a {type(stored).__name__} for 'data', not an array")
     if stored.dtype not in ("u1", "|u1"):
         raise _fault(path, f"has 'data' of dtype {stored.dtype[:20]!r}, not uint8")
     if stored.shape != shape:
-        raise _fault(path, f"has 'data' of shape {_shape_text(stored.shape)}, not {shape}")
+        found = stored.shape  # the file may have put anything there
+        told = isinstance(found, tuple) and len(found) <= 8 and all(type(n) is int for n in found)
+        raise _fault(path, f"has 'data' of shape {found if told else 'unknown'}, not {shape}")
     elements = stored.elements()
     if elements is None or len(elements) != IMAGES_PER_FILE * IMAGE_BYTES:
         raise _fault(path, f"has 'data' with fewer or more bytes than its shape {shape} says")
-    pixels = np.frombuffer(elements, np.uint8)
-    return pixels.reshape(shape, order="F" if stored.order == "F" else "C")
-
-
-def _shape_text(shape: object) -> str:
-    """Writes a shape as Python does; the file may have put anything there."""
-    if isinstance(shape, tuple) and len(shape) <= 8 and all(type(n) is int for n in shape):
-        return str(shape)
-    return "unknown"
+    return np.frombuffer(elements, np.uint8).reshape(shape, order=stored.order)
 
 
 def _labels(path: Path, batch: dict[str, object]) -> list[int]:

@@ -139,13 +139,13 @@ class _BoundedGzip(gzip.GzipFile):
 
 def _copy_members(archive: Path, wanted: set[tuple[str, str]], into: Path) -> int:
     """Copies the members at the wanted paths; returns how many there were."""
-    copied = 0
+    remaining = set(wanted)
     with _BoundedGzip(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for member in tar:
             if not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data:
                 raise tarfile.ReadError(f"{member.name[:80]!r} has {member.size} bytes")
             place = PurePosixPath(member.name).parts
-            if len(place) != 2 or place not in wanted or not member.isreg():
+            if len(place) != 2 or place not in remaining or not member.isreg():
                 continue
             if member.size > MAX_FILE_BYTES:
                 raise tarfile.ReadError(f"{place[1]} has {member.size} bytes")
@@ -153,8 +153,7 @@ def _copy_members(archive: Path, wanted: set[tuple[str, str]], into: Path) -> in
             assert source is not None  # it is a regular file
             with source, (into / place[1]).open("xb") as target:
                 shutil.copyfileobj(source, target, 2**20)
-            wanted.discard(place)  # the first of a name counts
-            copied += 1
-            if not wanted:
+            remaining.discard(place)  # the first of a name counts
+            if not remaining:
                 break
-    return copied
+    return len(wanted) - len(remaining)

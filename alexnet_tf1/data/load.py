@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -23,13 +22,11 @@ def load_dataset(
 
     Args:
       name: "auto" takes CIFAR-10 if it is there or can be downloaded, else the synthetic set.
-        Files that are there and damaged are an error even so: the user has to mend them.
+        Files that are there and damaged are an error even so: the user has to mend them. The
+        synthetic set does not depend on the run's seed.
       data_dir: where CIFAR-10 is or is to be, see `cifar10.find_or_fetch`.
       announce: is given every line meant for the user.
       progress: True shows a progress bar while downloading.
-
-    Returns:
-      The data set. The synthetic one does not depend on the run's seed.
 
     Raises:
       UserError: if CIFAR-10 is damaged, or was asked for by name and cannot be had.
@@ -44,10 +41,10 @@ def load_dataset(
         announce(f"*** No CIFAR-10: {error}.")
         announce("*** Using the embedded SYNTHETIC set: its accuracies are not CIFAR-10's. ***")
         return synthetic.generate()
-    with warnings.catch_warnings():
-        # Announced once, in a line of its own; a warning would show a line of source as well.
-        warnings.simplefilter("ignore", cifar10.UnverifiedDataWarning)
-        data = cifar10.read(folder)
+    data = cifar10.read(folder)
     if not data.verified:
-        announce(f"warning: {cifar10.unverified(folder)}")
+        announce(
+            f"warning: {folder} is not the published CIFAR-10 (MD5 differs): used, marked as not "
+            "verified"
+        )
     return data

@@ -14,7 +14,7 @@ import io
 import pickle
 import pickletools
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 # A batch takes about 10,000 opcodes for its labels and 20,000 for its file names. Every opcode
 # makes at most one small object, so this also bounds the memory at some 10 MB.
@@ -30,10 +30,8 @@ _LEAVES: Final = frozenset(
 _TUPLES: Final = frozenset("EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE".split())
 _PUTS: Final = frozenset("BINPUT LONG_BINPUT MEMOIZE".split())
 _GETS: Final = frozenset("BINGET LONG_BINGET".split())
-_OTHERS: Final = frozenset(
-    """PROTO FRAME STOP MARK EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BUILD""".split()
-)
-_ALLOWED: Final = _LEAVES | _TUPLES | _PUTS | _GETS | _OTHERS
+_OTHERS = "PROTO FRAME STOP MARK EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BUILD"
+_ALLOWED: Final = _LEAVES | _TUPLES | _PUTS | _GETS | frozenset(_OTHERS.split())
 
 
 class BadPickleError(ValueError):
@@ -63,7 +61,7 @@ class Array:
         if not isinstance(dtype, _Dtype):
             raise BadPickleError("an array without a dtype")
         self.dtype: str = dtype
-        self.order = "F" if is_fortran else "C"
+        self.order: Literal["C", "F"] = "F" if is_fortran else "C"
 
     def elements(self) -> bytes | bytearray | None:
         """Returns the elements' bytes; None where the file holds no bytes."""
@@ -131,10 +129,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def loads(data: bytes) -> object:
-    """Reads one pickle.
-
-    Args:
-      data: the whole file.
+    """Reads one pickle, the bytes of a whole file.
 
     Returns:
       None, bool, int, str, bytes, tuple, list, dict, and Array for a NumPy array.

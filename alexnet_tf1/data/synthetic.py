@@ -8,17 +8,13 @@ machine and every NumPy.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from alexnet_tf1.data.dataset import Dataset, Split
-
-CLASS_NAMES: Final = (
-    "horizontal stripes", "vertical stripes", "diagonal stripes", "chequers", "dots",
-    "disc", "ring", "square", "triangle", "cross",
-)  # fmt: skip
 
 SIDE: Final = 32  # pixels
 NOISE: Final = 20  # grey levels: the most that noise adds or takes away
@@ -77,62 +73,44 @@ def _figures(random: np.random.RandomState, labels: npt.NDArray[np.int64]) -> Ma
     place = _integers(random, 0, 2**16, (count, 2, 1, 1))
     size = _integers(random, 0, 2**16, (count, 1, 1))
     figures = np.empty((count, SIDE, SIDE), np.bool_)
-    for label in range(len(CLASS_NAMES)):
+    side = np.arange(SIDE, dtype=np.int32)
+    column = side[:, np.newaxis]
+    for label, draw in enumerate(_FIGURES.values()):
         rows = np.flatnonzero(labels == label)
-        draw = _pattern if label < 5 else _shape
-        figures[rows] = draw(CLASS_NAMES[label], place[rows, 0], place[rows, 1], size[rows])
+        x, y, n = place[rows, 0], place[rows, 1], size[rows]
+        if label < 5:  # a pattern over the whole image, with stripes of 2 to 4 pixels
+            figures[rows] = draw(side + x % SIDE, column + y % SIDE, 2 + n % 3, n)
+        else:  # a shape: its centre is 11 to 20 pixels from the left and the top, radius 6 to 11
+            figures[rows] = draw(side - (11 + x % 10), column - (11 + y % 10), 6 + n % 6, n)
     return figures
 
 
-def _pattern(name: str, x_shift: Ints, y_shift: Ints, size: Ints) -> Mask:
-    """Draws a pattern over the whole image.
-
-    Args:
-      name: one of the first five class names.
-      x_shift: the pattern's place, any integer, [N, 1, 1].
-      y_shift: likewise.
-      size: any integer, [N, 1, 1]; makes stripes of 2 to 4 pixels.
-
-    Returns:
-      bool [N, 32, 32].
-    """
-    width = 2 + size % 3
-    x = np.arange(SIDE, dtype=np.int32) + x_shift % SIDE
-    y = np.arange(SIDE, dtype=np.int32)[:, np.newaxis] + y_shift % SIDE
-    figure: Mask
-    if name == "horizontal stripes":
-        figure = (y // width + 0 * x) % 2 == 0
-    elif name == "vertical stripes":
-        figure = (x // width + 0 * y) % 2 == 0
-    elif name == "diagonal stripes":
-        rising = np.where(size // 3 % 2, SIDE - y, y)
-        figure = (x + rising) // (width + 1) % 2 == 0
-    elif name == "chequers":
-        figure = (x // width + y // width) % 2 == 0
-    else:  # dots
-        period = 2 * width + 1
-        figure = (x % period - width) ** 2 + (y % period - width) ** 2 <= width * width // 2
-    return figure
+def _diagonal(x: Ints, y: Ints, width: Ints, size: Ints) -> Any:
+    rising = np.where(size // 3 % 2, SIDE - y, y)
+    return (x + rising) // (width + 1) % 2 == 0
 
 
-def _shape(name: str, x_shift: Ints, y_shift: Ints, size: Ints) -> Mask:
-    """Draws one shape on an empty ground; arguments and result as for `_pattern`.
+def _dots(x: Ints, y: Ints, width: Ints, _: Ints) -> Any:
+    period = 2 * width + 1
+    return (x % period - width) ** 2 + (y % period - width) ** 2 <= width * width // 2
 
-    The centre lies 11 to 20 pixels from the left and the top, the radius is 6 to 11 pixels.
-    """
-    radius = 6 + size % 6
-    x = np.arange(SIDE, dtype=np.int32) - (11 + x_shift % 10)
-    y = np.arange(SIDE, dtype=np.int32)[:, np.newaxis] - (11 + y_shift % 10)
-    squared, farthest = x * x + y * y, np.maximum(abs(x), abs(y))
-    figure: Mask
-    if name == "disc":
-        figure = squared <= radius**2
-    elif name == "ring":
-        figure = (squared <= radius**2) & (squared >= radius**2 // 3)
-    elif name == "square":
-        figure = farthest <= radius * 7 // 8
-    elif name == "triangle":
-        figure = (2 * abs(x) <= y + radius) & (y <= radius)
-    else:  # cross
-        figure = (farthest <= radius) & (np.minimum(abs(x), abs(y)) <= radius // 3)
-    return figure
+
+def _farthest(x: Ints, y: Ints) -> Any:
+    return np.maximum(abs(x), abs(y))
+
+
+# Each returns bool [N, 32, 32] for x [N, 1, 32], y [N, 32, 1], a width or radius r in pixels and
+# the random integer it was made of, [N, 1, 1].
+_FIGURES: Final[dict[str, Callable[[Ints, Ints, Ints, Ints], Any]]] = {
+    "horizontal stripes": lambda x, y, r, _: (y // r + 0 * x) % 2 == 0,
+    "vertical stripes": lambda x, y, r, _: (x // r + 0 * y) % 2 == 0,
+    "diagonal stripes": _diagonal,
+    "chequers": lambda x, y, r, _: (x // r + y // r) % 2 == 0,
+    "dots": _dots,
+    "disc": lambda x, y, r, _: x * x + y * y <= r**2,
+    "ring": lambda x, y, r, _: (x * x + y * y <= r**2) & (x * x + y * y >= r**2 // 3),
+    "square": lambda x, y, r, _: _farthest(x, y) <= r * 7 // 8,
+    "triangle": lambda x, y, r, _: (2 * abs(x) <= y + r) & (y <= r),
+    "cross": lambda x, y, r, _: (_farthest(x, y) <= r) & (np.minimum(abs(x), abs(y)) <= r // 3),
+}
+CLASS_NAMES: Final = tuple(_FIGURES)

@@ -40,21 +40,12 @@ class Cluster:
 
     def name(self, task: int) -> str:
         """How TF_CONFIG and messages call a worker: "worker 1 (10.0.0.2:2222)"."""
-        if self.has_chief:
-            job = "chief" if task == 0 else f"worker {task - 1}"
-        else:
-            job = f"worker {task}"
+        job = "chief" if self.has_chief and task == 0 else f"worker {task - self.has_chief}"
         return f"{job} ({self.addresses[task]})"
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Reads TF_CONFIG.
-
-    Args:
-      environment: where the variable is.
-
-    Returns:
-      The cluster; None where there is no TF_CONFIG, or it names one worker, which trains alone.
+    """Reads TF_CONFIG; None where it is not set, or names one worker, which trains alone.
 
     Raises:
       UserError: if it is not what TensorFlow's users write there.
@@ -68,11 +59,12 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Cluster | N
         raise UserError(f"{VARIABLE} is not JSON ({error}); write {_LIKE}, or unset it") from None
     if not isinstance(config, dict):
         raise UserError(f"{VARIABLE} is not a JSON object; write {_LIKE}")
-    if not config.get("cluster") and not config.get("task"):
+    cluster, task = config.get("cluster"), config.get("task")
+    if not cluster and not task:
         return None
-    addresses, has_chief = _addresses(config.get("cluster"))
-    task = _task(config.get("task"), len(addresses) - has_chief, has_chief)
-    return Cluster(addresses, task, has_chief) if len(addresses) > 1 else None
+    addresses, has_chief = _addresses(cluster)
+    found = Cluster(addresses, _task(task, len(addresses) - has_chief, has_chief), has_chief)
+    return found if len(addresses) > 1 else None
 
 
 def _addresses(cluster: Any) -> tuple[tuple[str, ...], bool]:
@@ -90,8 +82,7 @@ def _addresses(cluster: Any) -> tuple[tuple[str, ...], bool]:
         addresses = cluster.get(job, [])
         if not isinstance(addresses, list):
             raise UserError(f"{VARIABLE}: cluster.{job} is not a list of addresses; write {_LIKE}")
-        for number, address in enumerate(addresses):
-            found.append(_address(address, f"cluster.{job}[{number}]"))
+        found += [_address(given, f"cluster.{job}[{n}]") for n, given in enumerate(addresses)]
     chiefs = len(cluster.get("chief", []))
     if chiefs > 1:
         raise UserError(f"{VARIABLE}: cluster.chief names {chiefs} addresses; there is one chief")
@@ -129,28 +120,3 @@ def _task(given: Any, workers: int, has_chief: bool) -> int:
             f"{counts[kind]}; count from 0 to {counts[kind] - 1}"
         )
     return index + (has_chief and kind == "worker")
-
-
-def part(batch_size: int, replicas: int, mine: range) -> slice:
-    """The rows of a global batch that some of the replicas train on.
-
-    Args:
-      batch_size: of the global batch, in images.
-      replicas: how many train together.
-      mine: which of them.
-
-    Returns:
-      Their rows.
-
-    Raises:
-      UserError: if the batch does not split evenly.
-    """
-    each, left = divmod(batch_size, replicas)
-    if left:
-        lower, higher = batch_size - left, batch_size - left + replicas
-        near = f"{lower} or {higher}" if lower else f"{higher}"
-        raise UserError(
-            f"--batch-size {batch_size} does not split evenly over {replicas} replicas "
-            f"(workers times --devices); use {near}"
-        )
-    return slice(mine.start * each, mine.stop * each)

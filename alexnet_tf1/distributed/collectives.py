@@ -41,24 +41,12 @@ class Replica:
         self._instances = itertools.count(1_000)  # below are those of `from_chief`
 
     def average(self, value: Tensor) -> Tensor:
-        """The mean over the replicas, on each of them; no gradient flows through it.
+        """The mean over the replicas of float32 or float64 values of one shape, on each of them.
 
-        Args:
-          value: float32 or float64, of one shape on every replica.
-
-        Returns:
-          The shape and type of value.
+        No gradient flows through it.
         """
-        reduced = tf.raw_ops.CollectiveReduceV2(
-            input=value,
-            group_size=self.count,
-            group_key=_REPLICAS,
-            instance_key=next(self._instances),
-            ordering_token=[],
-            merge_op="Add",
-            final_op="Div",
-            communication_hint=self._hint,
-        )
+        key = next(self._instances)
+        reduced = _reduce(value, self.count, _REPLICAS, key, "Div", self._hint)
         reduced.set_shape(value.shape)
         return reduced
 
@@ -90,8 +78,7 @@ class Replica:
         """
         own_mean, own_variance = tf.nn.moments(inputs, axes)
         mean, variance = tf.cast(own_mean, tf.float64), tf.cast(own_variance, tf.float64)
-        both = self.mean(tf.stack([mean, variance + tf.square(mean)]))
-        mean, square = tf.unstack(both)
+        mean, square = tf.unstack(self.mean(tf.stack([mean, variance + tf.square(mean)])))
         return tf.cast(mean, tf.float32), tf.cast(square - tf.square(mean), tf.float32)
 
     def normalise_with_batch(
@@ -112,16 +99,7 @@ class Replica:
 def average_fused(
     replica: Replica, tensors: Sequence[Tensor], more: Tensor
 ) -> tuple[list[Tensor], Tensor]:
-    """Averages many tensors over the replicas in one all-reduce.
-
-    Args:
-      replica: this one.
-      tensors: float32, shapes known.
-      more: float32 [M].
-
-    Returns:
-      The averages of tensors, and of more.
-    """
+    """Averages float32 tensors of known shapes, and `more` [M], in one all-reduce."""
     flat = tf.concat([*(tf.reshape(tensor, [-1]) for tensor in tensors), more], 0)
     sizes = [tensor.shape.num_elements() for tensor in tensors]
     *parts, rest = tf.split(replica.average(flat), [*sizes, more.shape.num_elements()])
@@ -131,37 +109,35 @@ def average_fused(
 def from_chief(
     values: Sequence[Tensor], workers: int, *, is_chief: bool, first_key: int
 ) -> list[Tensor]:
-    """Broadcasts the chief's tensors to every worker.
+    """Broadcasts the chief's tensors, which have the same shapes and types on every worker.
 
-    Args:
-      values: whose shapes and types are the same everywhere; the chief's are sent.
-      workers: how many there are.
-      is_chief: whether this one sends.
-      first_key: of the collectives' instances; theirs alone.
-
-    Returns:
-      The chief's tensors.
+    The instances of the collectives are numbered from `first_key`; these keys are theirs alone.
     """
-    found = []
-    for key, value in enumerate(values, first_key):
+
+    def broadcast(value: Tensor, key: int) -> Tensor:
         group = {"group_size": workers, "group_key": _WORKERS, "instance_key": key}
         if is_chief:
-            found.append(tf.raw_ops.CollectiveBcastSendV2(input=value, **group))
-        else:
-            found.append(
-                tf.raw_ops.CollectiveBcastRecvV2(T=value.dtype, shape=tf.shape(value), **group)
-            )
-    return found
+            return tf.raw_ops.CollectiveBcastSendV2(input=value, **group)
+        return tf.raw_ops.CollectiveBcastRecvV2(T=value.dtype, shape=tf.shape(value), **group)
+
+    return [broadcast(value, key) for key, value in enumerate(values, first_key)]
 
 
 def barrier(workers: int, key: int) -> Tensor:
     """An op that ends when every worker runs it; float32 []."""
+    return _reduce(tf.constant(0.0), workers, _WORKERS, key, "Id")
+
+
+def _reduce(
+    value: Tensor, size: int, group: int, key: int, final_op: str, hint: str = "auto"
+) -> Tensor:
     return tf.raw_ops.CollectiveReduceV2(
-        input=tf.constant(0.0),
-        group_size=workers,
-        group_key=_WORKERS,
+        input=value,
+        group_size=size,
+        group_key=group,
         instance_key=key,
         ordering_token=[],
         merge_op="Add",
-        final_op="Id",
+        final_op=final_op,
+        communication_hint=hint,
     )

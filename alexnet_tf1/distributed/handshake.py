@@ -32,14 +32,8 @@ def joined(
 ) -> Iterator[Peers | None]:
     """Waits for the other workers and tells them the run, while a chief trains with them.
 
-    Args:
-      team: who trains; without a cluster there are no others.
-      config: the settings that all train with.
-      data: the images.
-      say: takes a line that says whom it waits for.
-
     Yields:
-      The others, all there and told; None without a cluster.
+      The others, all there and told; None where the team has no cluster.
 
     Raises:
       UserError: if one does not come, or is lost.
@@ -51,7 +45,7 @@ def joined(
         say(f"{team.cluster.name(0)} writes the run and waits for the others")
         peers.wait()
         settings = {**dataclasses.asdict(config), "run_dir": None, "data_dir": None}
-        tell(team.cluster, peers, {"config": settings, "data": fingerprint(data)})
+        tell(peers, {"config": settings, "data": fingerprint(data)})
         try:
             yield peers
         except (tf.errors.OpError, RuntimeError) as error:
@@ -60,16 +54,8 @@ def joined(
             raise peers.explain(error) from None
 
 
-def tell(cluster: Cluster, peers: Peers, message: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Passes the chief's message to every worker.
-
-    Args:
-      cluster: who.
-      peers: all there.
-      message: JSON-ready; None on the others.
-
-    Returns:
-      The chief's message.
+def tell(peers: Peers, message: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Passes the chief's JSON-ready message to every worker, which gets it back; theirs is None.
 
     Raises:
       UserError: if a worker is lost.
@@ -80,9 +66,8 @@ def tell(cluster: Cluster, peers: Peers, message: Mapping[str, Any] | None) -> d
     padded = np.frombuffer(text.ljust(_MOST_TEXT), np.uint8).astype(np.int32)
     with tf.Graph().as_default(), tf.Session(peers.target, config=peers.configuration()) as session:
         given = tf.placeholder(tf.int32, [_MOST_TEXT])
-        (told,) = from_chief(
-            [given], len(cluster.addresses), is_chief=cluster.is_chief, first_key=_TEXT_KEY
-        )
+        workers, is_chief = len(peers.cluster.addresses), peers.cluster.is_chief
+        (told,) = from_chief([given], workers, is_chief=is_chief, first_key=_TEXT_KEY)
         try:
             found = session.run(told, {given: padded}, meeting(_RUN_KEY))
         except tf.errors.OpError as error:
@@ -92,15 +77,10 @@ def tell(cluster: Cluster, peers: Peers, message: Mapping[str, Any] | None) -> d
 
 
 def check_wanted(cluster: Cluster, config: TrainConfig, wanted: Mapping[str, Any]) -> None:
-    """Makes sure that this worker was started as the chief was.
-
-    Args:
-      cluster: who.
-      config: the chief's settings.
-      wanted: this worker's, by field name.
+    """Refuses settings of this worker, by field name, that differ from the chief's `config`.
 
     Raises:
-      UserError: if they differ.
+      UserError: if one does.
     """
     for name, value in wanted.items():
         chiefs = getattr(config, name)

@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -36,23 +35,18 @@ class Peers:
     that a step that waits for it ends.
 
     Attributes:
+      cluster: who trains.
       target: of this worker's sessions.
-      is_restricted: whether the server hears only what is sent to its address in TF_CONFIG; else
-        it listens on every address of the machine, as TensorFlow does.
     """
 
     def __init__(self, cluster: Cluster, devices: int, patience_s: float) -> None:
-        """Starts the server.
-
-        Args:
-          cluster: who trains.
-          devices: of each worker.
-          patience_s: seconds to wait for a worker to come, or to answer.
+        """Starts the server; waits `patience_s` seconds for a worker to come, or to answer.
 
         Raises:
           UserError: if the server cannot listen on this worker's address.
         """
-        self._cluster = cluster
+        self.cluster = cluster
+        self._others = [t for t in range(len(cluster.addresses)) if t != cluster.task]
         self._patience_s = patience_s
         self._silent_s = min(patience_s, SILENT_S)
         self._devices = devices
@@ -74,18 +68,14 @@ class Peers:
                 "is the port in use, and the host this machine?"
             ) from None
         self.target = self._server.target
-        self.is_restricted = packet_filter.restrict(cluster.addresses[cluster.task])
+        packet_filter.restrict(cluster.addresses[cluster.task])
 
     def configuration(self, precision: str = "float32") -> Any:
-        """The ConfigProto of this worker's server and sessions.
-
-        Args:
-          precision: of the convolutions; see TrainConfig.
-        """
+        """The ConfigProto of this worker's server and sessions; precision as in TrainConfig."""
         config = configuration(self._devices)
         config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
         # Only its own devices: a session does not wait for those of others, nor place ops there.
-        config.device_filters.append(f"/job:worker/task:{self._cluster.task}")
+        config.device_filters.append(f"/job:worker/task:{self.cluster.task}")
         if precision == "bfloat16":
             # Behind a server TensorFlow fuses convolution, bias and ReLU before it knows of oneDNN,
             # into an op that has no bfloat16, and then refuses the graph.
@@ -97,10 +87,6 @@ class Peers:
     def has_lost(self) -> bool:
         """Whether one of the others has not answered for too long."""
         return bool(self._lost)
-
-    @property
-    def _others(self) -> list[int]:
-        return [t for t in range(len(self._cluster.addresses)) if t != self._cluster.task]
 
     def wait(self) -> None:
         """Returns when every worker is there.
@@ -132,26 +118,21 @@ class Peers:
     def __enter__(self) -> Peers:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stop_watching()
 
     def explain(self, error: Exception) -> UserError:
         """Says in a line why a step with the others failed, after a look at who is gone."""
-        since = time.monotonic()
+        leave_at = time.monotonic() + STAY_S
         gone = self._lost or self._silent(self._others, LOOK_S)
-        time.sleep(max(0.0, STAY_S - (time.monotonic() - since)))
+        time.sleep(max(0.0, leave_at - time.monotonic()))
         self.stop_watching()
-        if not gone:
-            return UserError(
-                f"a step with the other workers failed ({_reason(error)}), though all of them "
-                "answer; start every worker again with --resume"
-            )
-        return UserError(self._complaint(gone))
+        return UserError(
+            self._complaint(gone)
+            if gone
+            else f"a step with the other workers failed ({_reason(error)}), though all of them "
+            "answer; start every worker again with --resume"
+        )
 
     def _complaint(self, gone: list[int]) -> str:
         verb = "is gone or does" if len(gone) == 1 else "are gone or do"
@@ -161,7 +142,7 @@ class Peers:
         )
 
     def _names(self, tasks: list[int]) -> str:
-        return " and ".join(self._cluster.name(task) for task in tasks)
+        return " and ".join(self.cluster.name(task) for task in tasks)
 
     def _silent(self, tasks: list[int], seconds: float) -> list[int]:
         """Those who do not answer within so many seconds, asked all at once."""
@@ -172,13 +153,12 @@ class Peers:
     def _answers(self, task: int, seconds: float) -> bool:
         config = tf.ConfigProto(operation_timeout_in_ms=max(1, int(1000 * seconds)))
         config.device_filters.append(f"/job:worker/task:{task}")
-        target = f"grpc://{self._cluster.addresses[task]}"
+        target = f"grpc://{self.cluster.addresses[task]}"
         try:
             with tf.Session(target, graph=tf.Graph(), config=config) as session:
-                session.list_devices()
+                return bool(session.list_devices())
         except tf.errors.OpError:
             return False
-        return True
 
     def _watch(self) -> None:
         heard = dict.fromkeys(self._others, time.monotonic())
@@ -186,19 +166,18 @@ class Peers:
         while not self._done.wait(every):
             silent = self._silent(self._others, every)
             now = time.monotonic()
-            heard.update({task: now for task in self._others if task not in silent})
+            heard.update(dict.fromkeys(set(self._others) - set(silent), now))
             self._lost = [task for task, at in heard.items() if now - at > self._silent_s]
             if self._lost and not self._done.is_set():
-                self._end_the_step()
-                return
-
-    def _end_the_step(self) -> None:
+                break
+        else:
+            return
         threading.Thread(target=self._session.close, daemon=True).start()
         if not self._done.wait(_STUCK_S + STAY_S):
             # The step does not end, and Python cannot interrupt it.
-            print(report.one_line(f"error: {self._complaint(self._lost)}"), file=sys.stderr)
+            line = report.one_line(f"error: {self._complaint(self._lost)}")
+            print(line, file=sys.stderr, flush=True)
             sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(2)
 
 

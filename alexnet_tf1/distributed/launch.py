@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import FrameType
 from typing import IO, TextIO
 
 from alexnet_tf1.distributed.cluster import VARIABLE
@@ -23,8 +22,6 @@ MOST_WORKERS = 64
 # The others notice within seconds that one has failed, and say which; then they are asked to stop.
 PATIENCE_S = 15.0
 _POLL_S = 0.05
-
-
 PROGRAM = (sys.executable, "-m", "alexnet_tf1")
 
 
@@ -50,7 +47,7 @@ def launch(workers: int, command: Sequence[str], program: Sequence[str] = PROGRA
         raise UserError(
             f"launch trains, and {given} is not train; write launch --workers N -- train"
         )
-    return _Local(workers, [*program, *command]).run()
+    return _run(workers, [*program, *command])
 
 
 def environment_of(task: int, addresses: Sequence[str]) -> dict[str, str]:
@@ -82,82 +79,69 @@ def free_addresses(count: int) -> list[str]:
         return [f"{HOST}:{one.getsockname()[1]}" for one in sockets]
 
 
-class _Local:
-    """The workers' processes."""
+def _run(workers: int, command: Sequence[str]) -> int:
+    """Starts the workers and waits for the end of all; returns the status as `launch` does."""
+    addresses = free_addresses(workers)
+    processes: list[subprocess.Popen[str]] = []
+    readers: list[threading.Thread] = []
+    for task in range(workers):
+        process = subprocess.Popen(
+            command,
+            env=environment_of(task, addresses),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            # Ctrl-C comes to the launcher alone, which passes it on: once, not twice.
+            start_new_session=True,
+        )
+        processes.append(process)
+        for pipe, console in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
+            readers.append(threading.Thread(target=_show, args=(task, pipe, console)))
+            readers[-1].start()
+    signals: list[int] = []  # received, and not yet passed on
+    previous = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return _wait(processes, signals)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+        for reader in readers:
+            reader.join()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
-    def __init__(self, workers: int, command: Sequence[str]) -> None:
-        self._signals: list[int] = []
-        self._first: int | None = None
-        addresses = free_addresses(workers)
-        self._processes: list[subprocess.Popen[str]] = []
-        self._readers: list[threading.Thread] = []
-        for task in range(workers):
-            process = subprocess.Popen(
-                command,
-                env=environment_of(task, addresses),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                # Ctrl-C comes to the launcher alone, which passes it on: once, not twice.
-                start_new_session=True,
-            )
-            self._processes.append(process)
-            for pipe, console in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
-                assert pipe is not None
-                reader = threading.Thread(target=_show, args=(task, pipe, console))
-                reader.start()
-                self._readers.append(reader)
 
-    def run(self) -> int:
-        """Waits for the end of all; stops the rest when one fails."""
-        previous = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._wait()
-        finally:
-            for process in self._processes:
-                if process.poll() is None:
-                    process.kill()
-            for reader in self._readers:
-                reader.join()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        return self._first or 0
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signals.append(number)
-
-    def _wait(self) -> None:
-        steps = [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL]  # the second stops at once
-        due = float("inf")
-        while running := [p for p in self._processes if p.poll() is None]:
-            for process in self._processes:
-                status = process.poll()
-                if status and self._first is None:
-                    self._first = status if status > 0 else 128 - status
-                    due = time.monotonic() + PATIENCE_S
-            while self._signals:
-                self._send(running, self._signals.pop(0))
-            if time.monotonic() >= due:
-                self._send(running, steps.pop(0) if steps else signal.SIGKILL)
-                due = time.monotonic() + PATIENCE_S / 3
-            time.sleep(_POLL_S)
-        for process in self._processes:
-            if process.returncode and self._first is None:
-                status = process.returncode
-                self._first = status if status > 0 else 128 - status
-
-    def _send(self, running: Sequence[subprocess.Popen[str]], number: int) -> None:
-        for process in running:
-            process.send_signal(number)
+def _wait(processes: Sequence[subprocess.Popen[str]], signals: list[int]) -> int:
+    """Passes signals on, and stops the rest when one fails."""
+    steps = [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL]  # the second stops at once
+    first, due = 0, float("inf")
+    while True:
+        running = [process for process in processes if process.poll() is None]
+        failed = [process.returncode for process in processes if process.returncode]
+        if failed and not first:
+            first = failed[0] if failed[0] > 0 else 128 - failed[0]
+            due = time.monotonic() + PATIENCE_S
+        if not running:
+            return first
+        sending = [signals.pop(0) for _ in range(len(signals))]
+        if time.monotonic() >= due:
+            sending.append(steps.pop(0) if steps else signal.SIGKILL)
+            due = time.monotonic() + PATIENCE_S / 3
+        for number in sending:
+            for process in running:
+                process.send_signal(number)
+        time.sleep(_POLL_S)
 
 
 def _show(task: int, pipe: IO[str], console: TextIO) -> None:
     """Passes on what a worker prints, a line at a time, under its name."""
     for line in pipe:
-        console.write(
-            f"[worker {task}] {line}" if line.endswith("\n") else f"[worker {task}] {line}\n"
-        )
+        console.write(f"[worker {task}] {line.removesuffix(chr(10))}\n")
         console.flush()
     pipe.close()

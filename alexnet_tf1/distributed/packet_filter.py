@@ -22,10 +22,7 @@ _ALL, _NOTHING = 0xFFFFFFFF, 0  # of a packet, to let through
 
 
 def restrict(address: str) -> bool:
-    """Lets in only what is sent to one address, on every socket of this process at its port.
-
-    Args:
-      address: HOST:PORT, on which a server of this process listens.
+    """Lets in only what is sent to HOST:PORT, on every socket of this process that listens there.
 
     Returns:
       Whether it was done: on Linux, where HOST is an IP address of this machine. A name may stand
@@ -42,10 +39,10 @@ def restrict(address: str) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     program = _only_to(ip)
+    memory = ctypes.create_string_buffer(program)
+    filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
     done = False
     for listening in _listening_at(int(port)):
-        memory = ctypes.create_string_buffer(program)
-        filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(memory))
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
         done = True
     return done

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import alexnet
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.distributed import cluster
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.collectives import Replica, average_fused
 from alexnet_tf1.errors import UserError
@@ -52,8 +51,16 @@ class Team:
         Raises:
           UserError: if the batch does not split evenly.
         """
-        mine = range(self.task * self.devices, (self.task + 1) * self.devices)
-        return cluster.part(batch_size, self.replicas, mine)
+        each, left = divmod(batch_size, self.replicas)
+        if left:
+            lower = batch_size - left
+            near = f"{lower} or {lower + self.replicas}" if lower else f"{self.replicas}"
+            raise UserError(
+                f"--batch-size {batch_size} does not split evenly over {self.replicas} replicas "
+                f"(workers times --devices); use {near}"
+            )
+        first = self.task * self.devices
+        return slice(first * each, (first + self.devices) * each)
 
     def check(self, config: TrainConfig) -> None:
         """Makes sure that these settings can be trained with by all of them.
@@ -69,25 +76,9 @@ class Team:
             )
 
 
-class Step(NamedTuple):
-    """One training step on a global batch.
-
-    Attributes:
-      train_op: the op that trains it.
-      loss: float32 [], the mean over the global batch, in nats.
-      accuracy: float64 [], of the global batch.
-      notes: float32 [M], the mean of what every worker noted.
-    """
-
-    train_op: Tensor
-    loss: Tensor
-    accuracy: Tensor
-    notes: Tensor
-
-
 def build_step(
     images: Tensor, labels: Tensor, notes: Tensor, config: TrainConfig, team: Team, hooks: Hooks
-) -> Step:
+) -> tuple[Tensor, ...]:
     """Builds the training step over the variables of a network in the current graph.
 
     Each device has the network once more, on the same variables, always in training. The loss,
@@ -102,20 +93,22 @@ def build_step(
       hooks: with the optimizer and the ops.
 
     Returns:
-      The step.
+      The op that trains the step; its loss, float32 [], the mean over the global batch, in nats;
+      its accuracy, float64 []; the mean of what every worker noted, float32 [M].
     """
-    each = config.batch_size // team.replicas
+    each, gpu = config.batch_size // team.replicas, hardware.gpus() > 0
     variables = tf.trainable_variables()
     # The updates of the network that serves for testing are not training's.
     tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
     averaged, totals = [], []
     for device in range(team.devices):
         rows = slice(device * each, (device + 1) * each)
-        replica = Replica(team.replicas, gpu=hardware.has_gpu())
+        replica = Replica(team.replicas, gpu=gpu)
         ops = hooks.ops._replace(moves_averages=device == 0)  # once in each process
         if not config.local_batch_norm:
             ops = replica.synchronised(ops)
-        with _on(device, team), tf.name_scope(f"replica_{device}"):
+        place = f"/device:{'GPU' if gpu else 'CPU'}:{device}" if team.devices > 1 else None
+        with tf.device(place), tf.name_scope(f"replica_{device}"):
             loss, hits = _loss_and_hits(images[rows], labels[rows], config, ops)
             gradients = tf.gradients(loss, variables)
             more = tf.concat([[loss, hits], notes], 0)
@@ -126,19 +119,9 @@ def build_step(
     with tf.control_dependencies(totals[1:]):
         loss, hits, *noted = tf.unstack(tf.identity(totals[0]))
     loss = _with_gradients(loss, variables, averaged[0])
-    return Step(
-        train_op=alexnet.minimize(loss, config.update_ops, hooks.optimizer),
-        loss=loss,
-        accuracy=tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size,
-        notes=tf.stack(noted),
-    )
-
-
-def _on(device: int, team: Team) -> Any:
-    """Where a replica is built; variables are with the first."""
-    if team.devices == 1:
-        return tf.device(None)
-    return tf.device(f"/device:{'GPU' if hardware.has_gpu() else 'CPU'}:{device}")
+    train_op = alexnet.minimize(loss, config.update_ops, hooks.optimizer)
+    accuracy = tf.cast(tf.round(hits * team.replicas), tf.float64) / config.batch_size
+    return train_op, loss, accuracy, tf.stack(noted)
 
 
 def _loss_and_hits(
@@ -157,8 +140,7 @@ def _with_gradients(loss: Tensor, variables: Sequence[Tensor], gradients: list[T
 
     @custom_gradient
     def known(loss: Tensor, *values: Tensor) -> Any:
-        # What comes back to the loss itself would be 1: nothing between it and an optimiser scales
-        # it.
+        # What comes back to the loss would be 1: nothing between it and an optimiser scales it.
         return tf.identity(loss), lambda _: (None, *gradients)
 
     return known(tf.stop_gradient(loss), *(tf.convert_to_tensor(v) for v in variables))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -41,44 +41,13 @@ class WorkerHooks(ManyStepsHooks, Protocol):
         """Takes the signal that all stop for after this step."""
 
 
-class Parts(NamedTuple):
-    """The parts of the graph that train.
-
-    Attributes:
-      images: float32 placeholder of this worker's parts of the batches: [N, 3072], or
-        [K, N, 3072] for K steps in a call.
-      labels: int64 placeholder [N] or [K, N].
-      notes: float32 placeholder [3]: 1 where this worker was given SIGINT, SIGTERM; how many
-        steps it would take in the next call.
-      train_op: the op that trains the K steps.
-      losses: float32 [K], of the global batches, before each update, in nats.
-      accuracies: float64 [K].
-      noted: float32 [K, 3], the mean of all workers' notes.
-    """
-
-    images: Tensor
-    labels: Tensor
-    notes: Tensor
-    train_op: Tensor
-    losses: Tensor
-    accuracies: Tensor
-    noted: Tensor
-
-
 def train(
     config: TrainConfig, data: Dataset, hooks: WorkerHooks, *, team: Team, peers: Peers | None
 ) -> Any:
     """Trains as `alexnet_tf1.train.train` does, each replica on its part of every batch.
 
-    Args:
-      config: the settings.
-      data: the images, the same for every worker.
-      hooks: what surrounds the loop.
-      team: who trains.
-      peers: the other workers; None where this process has all replicas.
-
-    Returns:
-      What `hooks.end` returns.
+    The images are the same for every worker. `peers` are the others, None where this process has
+    all replicas.
 
     Raises:
       UserError: if another worker is lost.
@@ -88,12 +57,15 @@ def train(
         net = alexnet.build_for_testing(
             config.fc_batch_norm, label_smoothing=config.label_smoothing, ops=hooks.ops
         )
-        parts = _build_loop(config, team, hooks) if config.fast else _build(config, team, hooks)
+        feeds, fetches = _build(config, team, hooks)
         if peers:
             start, leave = _build_start(team), barrier(team.workers, _BARRIER_KEY)
-        hooks.build(net._replace(train_op=parts.train_op))
+        hooks.build(net._replace(train_op=fetches[0]))
         graph.finalize()
-        with _session(config, peers) as session:
+        target, machine = "", configuration(config.devices)
+        if peers:
+            target, machine = peers.target, peers.configuration(config.precision)
+        with open_session(fast=config.fast, target=target, config=machine) as session:
             hooks.begin(session)
             if peers:
                 peers.watch(session)
@@ -106,10 +78,11 @@ def train(
             while step < config.steps and not hooks.should_stop:
                 steps = min(most, hooks.steps_until_due(step))
                 started = time.perf_counter()
-                feed = _feed(parts, batches, config, steps)
-                feed[parts.notes] = [*(float(hooks.received == s) for s in _SIGNALS), float(pace)]
-                fetches = [parts.losses, parts.accuracies, parts.noted, parts.train_op]
-                losses, accuracies, noted, _ = _meet(session, fetches, _STEP, peers, feed)
+                taken = [batches.next_batch(config.batch_size) for _ in range(steps)]
+                images, labels = (np.stack(column) for column in zip(*taken, strict=True))
+                notes = [*(float(hooks.received == s) for s in _SIGNALS), float(pace)]
+                feed = dict(zip(feeds, (images, labels, notes), strict=True))
+                _, losses, accuracies, noted = _meet(session, fetches, _STEP, peers, feed)
                 for number, given in zip(_SIGNALS, noted[-1], strict=False):
                     if given > 0:  # SIGTERM counts where some were given either
                         hooks.agree(number)
@@ -127,13 +100,6 @@ def train(
             return hooks.end(step)
 
 
-def _session(config: TrainConfig, peers: Peers | None) -> Any:
-    if peers is None:
-        return open_session(fast=config.fast, config=configuration(config.devices))
-    found = peers.configuration(config.precision)
-    return open_session(fast=config.fast, target=peers.target, config=found)
-
-
 def _meet(session: Any, fetches: Any, key: int, peers: Peers | None, feed: Any = None) -> Any:
     """Runs a call that the other workers run too; says who is lost where it fails."""
     if peers is None:
@@ -144,34 +110,31 @@ def _meet(session: Any, fetches: Any, key: int, peers: Peers | None, feed: Any =
         raise peers.explain(error) from None
 
 
-def _feed(parts: Parts, batches: Batches, config: TrainConfig, steps: int) -> dict[Tensor, Any]:
-    taken = [batches.next_batch(config.batch_size) for _ in range(steps)]
-    images, labels = zip(*taken, strict=True)
-    if not config.fast:
-        return {parts.images: images[0], parts.labels: labels[0]}
-    return {parts.images: np.stack(images), parts.labels: np.stack(labels)}
+def _build(
+    config: TrainConfig, team: Team, hooks: Hooks
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Builds K steps a call with `fast`, else one; returns what it is fed and what it gives.
 
-
-def _build(config: TrainConfig, team: Team, hooks: Hooks) -> Parts:
-    """Builds one step a call."""
-    images = tf.placeholder(tf.float32, [None, 3072], name="batch")
-    labels = tf.placeholder(tf.int64, [None], name="answers")
-    notes = tf.placeholder(tf.float32, [3], name="notes")
-    step = build_step(images, labels, notes, config, team, hooks)
-    return Parts(images, labels, notes, step.train_op, *(value[tf.newaxis] for value in step[1:]))
-
-
-def _build_loop(config: TrainConfig, team: Team, hooks: Hooks) -> Parts:
-    """Builds many steps a call."""
+    Returns:
+      Placeholders: images, float32 [K, N, 3072], this worker's parts of the batches; labels, int64
+      [K, N]; notes, float32 [3], 1 where this worker was given SIGINT, SIGTERM, and how many steps
+      it would take in the next call. Then the op that trains the K steps; losses, float32 [K], of
+      the global batches before each update, in nats; accuracies, float64 [K]; the mean of all
+      workers' notes, float32 [K, 3].
+    """
     images = tf.placeholder(tf.float32, [None, None, 3072], name="batches")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
     notes = tf.placeholder(tf.float32, [3], name="notes")
-    found = repeat(
-        lambda number: build_step(images[number], labels[number], notes, config, team, hooks),
-        tf.shape(images)[0],
-        (tf.float32, tf.float64, tf.float32),
-    )
-    return Parts(images, labels, notes, *found)
+
+    def take(number: Tensor) -> tuple[Tensor, ...]:
+        return build_step(images[number], labels[number], notes, config, team, hooks)
+
+    if config.fast:
+        fetches = repeat(take, tf.shape(images)[0], (tf.float32, tf.float64, tf.float32))
+    else:
+        train_op, *given = take(0)
+        fetches = (train_op, *(value[tf.newaxis] for value in given))
+    return (images, labels, notes), fetches
 
 
 def _build_start(team: Team) -> Tensor:
@@ -180,12 +143,8 @@ def _build_start(team: Team) -> Tensor:
     is_chief = team.task == 0
     # A sender waits for ever for a receiver that is gone; in a ring everybody asks somebody.
     with tf.control_dependencies([barrier(team.workers, _READY_KEY)]):
-        found = from_chief(
-            [tf.convert_to_tensor(variable) for variable in variables],
-            team.workers,
-            is_chief=is_chief,
-            first_key=_FIRST_VARIABLE_KEY,
-        )
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        found = from_chief(values, team.workers, is_chief=is_chief, first_key=_FIRST_VARIABLE_KEY)
         if not is_chief:
             found = [tf.assign(v, value) for v, value in zip(variables, found, strict=True)]
         return tf.group(*found, name="start")

@@ -46,14 +46,13 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
     """
     devices = wanted.get("devices", TrainConfig.devices)
     patience_s = wanted.get("worker_timeout", TrainConfig.worker_timeout)
-    wanted = {**wanted, "devices": devices}
     with Peers(cluster, devices, patience_s) as peers:
         out = Console(quiet=quiet)
         out.say(f"{cluster.name(cluster.task)} waits for the others")
         peers.wait()
-        told = handshake.tell(cluster, peers, None)
+        told = handshake.tell(peers, None)
         config = TrainConfig.from_json(told["config"], cluster.name(0))
-        handshake.check_wanted(cluster, config, wanted)
+        handshake.check_wanted(cluster, config, {**wanted, "devices": devices})
         team = Team(cluster, devices)
         team.check(config)
         data = load_dataset(
@@ -67,50 +66,38 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
                 f"{cluster.name(cluster.task)} has other images than {cluster.name(0)}; "
                 "name the folder of the same with --data-dir"
             )
-        with FollowerHooks(config, data) as hooks:
+        with _Hooks(config, data) as hooks:
             out.say(f"trains with {team.workers} workers")
-            stopped_by: int | None
-            stopped_by, step = train(config, data, hooks, team=team, peers=peers)
+            step = train(config, data, hooks, team=team, peers=peers)
             out.say(f"done after step {step:,}")
-            return stopped_by
+            return hooks.agreed
 
 
-class FollowerHooks(contextlib.ExitStack):
-    """Surrounds the loop of a worker that is not the chief; a context manager.
+class _Hooks(contextlib.ExitStack):
+    """Surrounds the loop of a worker that is not the chief; a context manager."""
 
-    Attributes:
-      optimizer: see train.Hooks.
-      ops: see train.Hooks.
-      augmentation: see train.Hooks.
-    """
+    agreed: int | None = None  # the signal that all stop for
 
     def __init__(self, config: TrainConfig, data: Dataset) -> None:
-        """Takes the chief's settings and the images."""
         super().__init__()
         self.optimizer = optimizer_for(config)
         self.ops = ops_for(config)
         self.augmentation = augmentation_for(config, len(data.train.labels))
-        self._agreed: int | None = None
         self._config = config
         self._signals = StopRequest()
-        self._initialise: Any = None
 
     @property
     def received(self) -> int | None:
-        """The signal that this process was given."""
         return self._signals.received
 
     @property
     def should_stop(self) -> bool:
-        """Whether all have agreed to stop."""
-        return self._agreed is not None
+        return self.agreed is not None
 
     def agree(self, signal: int) -> None:
-        """Ends training after this step."""
-        self._agreed = signal
+        self.agreed = signal
 
     def build(self, net: AlexNet) -> None:
-        """Adds the initialisers."""
         self._initialise = tf.global_variables_initializer()
 
     def begin(self, session: Any) -> int:
@@ -120,17 +107,13 @@ class FollowerHooks(contextlib.ExitStack):
         return 0
 
     def steps_until_due(self, step: int) -> int:
-        """Returns the same number as the chief's hooks."""
         return steps_until_due(self._config, step)
 
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        """Ends training at a loss that is not finite."""
         self.after_steps(step, [loss], [accuracy])
 
     def after_steps(self, step: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
-        """Ends training at a loss that is not finite."""
         check_finite(losses, step, self._config, "the chief keeps what was logged")
 
-    def end(self, step: int) -> tuple[int | None, int]:
-        """Returns the signal that all stopped for, and the last step."""
-        return self._agreed, step
+    def end(self, step: int) -> int:
+        return step

@@ -22,15 +22,12 @@ def ops_for(config: TrainConfig) -> Ops:
 
 
 def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Ops:
-    """Picks the ops for a run.
+    """Picks the ops for a run; the original's where nothing is asked for.
 
     Args:
       fast: whether ops that round differently from the original's may be used.
       bfloat16: whether the convolutions multiply in bfloat16.
       gpu: whether the step runs on a GPU, where TensorFlow's own gradients are the right ones.
-
-    Returns:
-      The ops; the original's where nothing is asked for.
     """
     ops = ORIGINAL
     if fast:
@@ -69,23 +66,14 @@ def conv2d_with_gradient_as_convolution(inputs: Tensor, kernel: Tensor) -> Any:
     is a convolution of images [C, H, W, N] with a kernel [H, W, N, D]. For bfloat16 oneDNN's
     forward convolution is up to 1.7 times as fast as its kernel gradient, where the image is
     small (8 x 8): docs/performance.md. Larger ones keep TensorFlow's gradient.
-
-    Args:
-      inputs: bfloat16 [N, H, W, C].
-      kernel: bfloat16 [3, 3, C, D].
-
-    Returns:
-      bfloat16 [N, H, W, D].
+    bfloat16 [N, H, W, C], [3, 3, C, D] -> [N, H, W, D].
     """
 
     def gradient(doutputs: Tensor) -> tuple[Tensor, Tensor]:
-        dinputs = tf.nn.conv2d_backprop_input(
-            tf.shape(inputs), kernel, doutputs, strides=[1, 1, 1, 1], padding="SAME"
-        )
+        same = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+        dinputs = tf.nn.conv2d_backprop_input(tf.shape(inputs), kernel, doutputs, **same)
         if inputs.shape[1] > 8:
-            return dinputs, tf.nn.conv2d_backprop_filter(
-                inputs, kernel.shape, doutputs, strides=[1, 1, 1, 1], padding="SAME"
-            )
+            return dinputs, tf.nn.conv2d_backprop_filter(inputs, kernel.shape, doutputs, **same)
         images = tf.transpose(inputs, [3, 1, 2, 0])  # [C, H, W, N]
         images = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
         window = tf.transpose(doutputs, [1, 2, 0, 3])  # [H, W, N, D]
@@ -100,14 +88,7 @@ def matmul(inputs: Tensor, kernel: Tensor) -> Any:
     """`tf.matmul` whose gradient of the inputs is a batched product of one.
 
     For 20 rows oneDNN's product with a transposed right side takes 5 times as long as the same
-    product as a batch of one (docs/performance.md).
-
-    Args:
-      inputs: float32 [N, C].
-      kernel: float32 [C, D].
-
-    Returns:
-      float32 [N, D].
+    product as a batch of one (docs/performance.md). float32 [N, C], [C, D] -> [N, D].
     """
 
     def gradient(doutputs: Tensor) -> tuple[Tensor, Tensor]:

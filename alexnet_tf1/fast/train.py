@@ -51,15 +51,7 @@ class Loop(NamedTuple):
 def train(config: TrainConfig, data: Dataset, hooks: ManyStepsHooks) -> Any:
     """Trains as `alexnet_tf1.train.train` does, as many steps in a call as fit into half a second.
 
-    How many that are changes no bit of the results.
-
-    Args:
-      config: the settings.
-      data: the images.
-      hooks: what surrounds the loop.
-
-    Returns:
-      What `hooks.end` returns.
+    How many that are changes no bit of the results. Returns what `hooks.end` returns.
     """
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(config.seed)
@@ -99,14 +91,8 @@ def steps_for_a_call(last: int, seconds_a_step: float) -> int:
 def build_loop(config: TrainConfig, hooks: Hooks) -> Loop:
     """Builds the loop over the variables of a network in the current graph.
 
-    The body is the network once more, on the same variables, always in training.
-
-    Args:
-      config: the settings that the network was built for.
-      hooks: with the optimizer and the ops.
-
-    Returns:
-      The loop.
+    The body is the network once more, on the same variables, always in training; `config` is the
+    one that it was built for, and the hooks have the optimizer and the ops.
     """
     pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
@@ -147,11 +133,8 @@ def repeat(
         train_op, *given = take(step)
         # All that goes into the next step waits for this one's update.
         with tf.control_dependencies([train_op]):
-            written = [
-                column.write(step, tf.identity(value))
-                for column, value in zip(columns, given, strict=True)
-            ]
-            return (step + 1, *written)
+            pairs = zip(columns, given, strict=True)
+            return (step + 1, *(column.write(step, tf.identity(value)) for column, value in pairs))
 
     _, *columns = tf.while_loop(
         lambda step, *_: step < steps,

@@ -64,7 +64,7 @@ def evaluate_run(
         network.restore(session, net, path)
         inference = evaluate.answers(session, net, data.test, config.batch_size)
         batch = evaluate.hits(session, net, data.test, config.batch_size, is_training=True)
-        flipped = flip_accuracy(session, net, data.test, config.batch_size) if flip else None
+        flipped = flip and flip_accuracy(session, net, data.test, config.batch_size)
     found = {
         "run": run_dir,
         "checkpoint": path,
@@ -74,8 +74,9 @@ def evaluate_run(
         "test_accuracy_full": float(inference.hits.mean()),
         "batch_statistics_accuracy_full": float(batch.mean()),
         "gap_points": float(100 * (batch.mean() - inference.hits.mean())),
-        **({} if flipped is None else {"flip_accuracy_full": flipped}),
     }
+    if flip:
+        found["flip_accuracy_full"] = flipped
     return found | confusion.write(found, data, inference.logits, run.folder) if pictures else found
 
 
@@ -84,9 +85,9 @@ def flip_accuracy(session: Any, net: AlexNet, split: Split, batch_size: int) -> 
     hits = []
     for images, labels in batches.in_order(split, batch_size):
         mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
-        both = [
+        original, flipped = (
             session.run(net.probabilities, {net.images: side, net.is_training: False})
             for side in (images, mirrored)
-        ]
-        hits.append(np.argmax(both[0] + both[1], axis=1) == labels)
+        )
+        hits.append(np.argmax(original + flipped, axis=1) == labels)
     return float(np.concatenate(hits).mean())

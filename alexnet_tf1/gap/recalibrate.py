@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,24 +59,21 @@ def recalibrate(
     run = runs.open_run(run_dir)
     source = run.checkpoint(checkpoint)
     files.check_writable(run.checkpoints)
-    with RunLock(run.folder):  # it writes a checkpoint, as training does
-        return _recalibrate(run, source, images, network.load_data(run, data_dir))
-
-
-def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict[str, Any]:
-    check_images(images, len(data.train.labels))
-    with recalibrated(run.config, source, data, images) as (_, _, statistics):
-        pass
     accuracy = {}
-    for fc_batch_norm in dict.fromkeys([run.config.fc_batch_norm, "ema"]):
-        config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
-        with restored(config, source) as (session, net, repair):
-            before = evaluate.hits(session, net, data.test, config.batch_size).mean()
-            repair.assign(session, statistics)
-            if config == run.config:
-                target = _save(session, run, source)
-            after = evaluate.hits(session, net, data.test, config.batch_size).mean()
-        accuracy[fc_batch_norm] = {"before": float(before), "after": float(after)}
+    with RunLock(run.folder):  # it writes a checkpoint, as training does
+        data = network.load_data(run, data_dir)
+        check_images(images, len(data.train.labels))
+        with recalibrated(run.config, source, data, images) as (_, _, statistics):
+            pass
+        for fc_batch_norm in dict.fromkeys([run.config.fc_batch_norm, "ema"]):
+            config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
+            with restored(config, source) as (session, net, repair):
+                before = evaluate.hits(session, net, data.test, config.batch_size).mean()
+                repair.assign(session, statistics)
+                if config == run.config:
+                    target = _save(session, run, source)
+                after = evaluate.hits(session, net, data.test, config.batch_size).mean()
+            accuracy[fc_batch_norm] = {"before": float(before), "after": float(after)}
     return {
         "checkpoint": target,
         "source": source,
@@ -87,11 +85,7 @@ def _recalibrate(run: runs.Run, source: str, images: int, data: Dataset) -> dict
 
 @contextmanager
 def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
-    """Opens a session with a checkpoint's weights, computed with the original's ops.
-
-    Args:
-      config: the run's settings.
-      path: the checkpoint's prefix.
+    """Opens a session with the weights of the checkpoint `path`, for the original's ops.
 
     Yields:
       The session, the network, and what re-estimates its statistics.
@@ -109,11 +103,7 @@ def recalibrated(
 ) -> Iterator[tuple[Any, AlexNet, dict[str, Statistics]]]:
     """Opens a session in which all four normalisations use precise statistics in inference.
 
-    Args:
-      config: the run's settings.
-      path: the checkpoint's prefix.
-      data: the data set.
-      images: training images to estimate from, the first that the run trained on.
+    They are estimated from the first `images` training images that the run trained on.
 
     Yields:
       The session, the network, and the statistics by layer.
@@ -133,18 +123,16 @@ def _save(session: Any, run: runs.Run, source: str) -> str:
     """Saves a session's variables as the run's newest checkpoint, beside the one at `source`."""
     state = tf.train.get_checkpoint_state(str(run.checkpoints))
     others = list(state.all_model_checkpoint_paths) if state else []
-    names = {name for name, _ in tf.train.list_variables(source)}
+    saved = {name for name, _ in tf.train.list_variables(source)}
     saver = tf.train.Saver(
-        [variable for variable in tf.global_variables() if variable.op.name in names],
+        [variable for variable in tf.global_variables() if variable.op.name in saved],
         max_to_keep=len(others) + 1,
         save_relative_paths=True,
     )
     saver.set_last_checkpoints_with_time(with_times(others))
     base = run.checkpoints / f"model.ckpt-{session.run(tf.train.get_global_step())}-recalibrated"
-    target, number = str(base), 1
-    while os.path.exists(f"{target}.index"):
-        number += 1
-        target = f"{base}-{number}"
+    names = itertools.chain([str(base)], (f"{base}-{number}" for number in itertools.count(2)))
+    target = next(name for name in names if not os.path.exists(f"{name}.index"))
     try:
         # The state file, which names the newest, is written last.
         saver.export_meta_graph(f"{target}.meta")

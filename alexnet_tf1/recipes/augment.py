@@ -39,17 +39,7 @@ class Augmentation:
     def apply(
         self, images: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64], epoch: int, place: int
     ) -> npt.NDArray[np.uint8]:
-        """Changes a batch.
-
-        Args:
-          images: uint8 [N, 3072], channel-major; may be changed in place.
-          rows: int64 [N], where in the training set they are.
-          epoch: number of the epoch, from 1.
-          place: where in the epoch the batch is.
-
-        Returns:
-          uint8 [N, 3072].
-        """
+        """Changes a batch; arguments and result as for `data.batches.Augmentation`."""
         planes = images.reshape(-1, 3, SIDE, SIDE)
         if self._flip:
             mirrored = self._mirrored_first[rows] ^ (epoch % 2 == 0)
@@ -71,12 +61,7 @@ def _moved(
 
 
 def augmentation_for(config: TrainConfig, examples: int) -> Augmentation | None:
-    """Makes the augmentation that a run's settings ask for; None for none.
-
-    Args:
-      config: the settings.
-      examples: images in the training set.
-    """
+    """Makes the augmentation that a run's settings ask for, if any, for so many images."""
     if not config.flip and not config.shift:
         return None
     return Augmentation(config.seed, examples, flip=config.flip, shift=config.shift)

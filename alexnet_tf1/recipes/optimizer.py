@@ -61,8 +61,8 @@ class MuonWithAdam(tf.train.Optimizer):  # type: ignore[misc]  # TensorFlow ship
         """Builds the op that applies gradients and counts the step, as tf.train.Optimizer's."""
         pairs = list(grads_and_vars)
         updates = [
-            self._muon.apply_gradients([pair for pair in pairs if _is_inner_kernel(pair[1])]),
-            self._adam.apply_gradients([pair for pair in pairs if not _is_inner_kernel(pair[1])]),
+            optimizer.apply_gradients([p for p in pairs if _is_inner_kernel(p[1]) == inner])
+            for optimizer, inner in ((self._muon, True), (self._adam, False))
         ]
         with tf.control_dependencies(updates):
             train_op = tf.assign_add(global_step, 1, name=name).op

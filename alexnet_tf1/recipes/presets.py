@@ -48,13 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def settings_from(given: Mapping[str, Any]) -> TrainConfig:
-    """Completes the options that were given with those of their recipe.
-
-    Args:
-      given: options by field name; `recipe` is "original" where it is not there.
-
-    Returns:
-      The settings.
+    """Completes the options that were given, by field name, with those of their recipe.
 
     Raises:
       UserError: if a value is not one the option allows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ TABLE, PICTURE = "compare.md", "compare.png"
 MOST_RUNS: Final = 100  # more cannot be told apart in a picture
 MARK: Final = "alexnet-tf1 compare"  # stands in the files that it wrote
 MARK_WITHIN: Final = 4096  # bytes from a file's beginning
-# Folders differ always, and steps have a column of their own.
-NOT_COMPARED: Final = ("run_dir", "data_dir", "steps")
+# Folders differ always, and steps and data set have a column of their own.
+NOT_COMPARED: Final = ("run_dir", "data_dir", "steps", "dataset")
 MOST_STEPS: Final = 2**53  # above, floats skip whole numbers
 LARGEST: Final = 1e30  # matplotlib has no axis for much more
 DRAWN: Final = ("loss", "accuracy", "test_accuracy", "batch_statistics_accuracy")
@@ -59,12 +60,20 @@ def compare(folders: Sequence[str], out: str = ".") -> dict[str, Any]:
         raise UserError(f"{len(folders)} runs are too many for a picture; name {MOST_RUNS} or less")
     opened = [runs.open_run(folder) for folder in folders]
     metrics = [_metrics(run) for run in opened]
-    rows = [_row(run, logged) for run, logged in zip(opened, metrics, strict=True)]
-    for row, label in zip(rows, labels(folders), strict=True):
-        row["label"] = label
-    differing = _differing(opened)
-    for row, run in zip(rows, opened, strict=True):
-        row["settings"] = {name: getattr(run.config, name) for name in differing}
+    differing = [
+        field.name
+        for field in dataclasses.fields(opened[0].config)
+        if field.name not in NOT_COMPARED
+        and len({getattr(run.config, field.name) for run in opened}) > 1
+    ]
+    rows = [
+        {
+            **_row(run, logged),
+            "label": label,
+            "settings": {name: getattr(run.config, name) for name in differing},
+        }
+        for run, logged, label in zip(opened, metrics, labels(folders), strict=True)
+    ]
     _name_datasets(rows)
     found = {
         "runs": rows,
@@ -117,11 +126,7 @@ def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _number(values: dict[str, Any], key: str, source: str) -> Any:
-    """Reads a number, or None if there is none.
-
-    Raises:
-      UserError: if it is something else, or out of range.
-    """
+    """Reads a number, or None if there is none; refuses all else, and what is out of range."""
     value = values.get(key)
     if value is None:
         return None
@@ -152,34 +157,20 @@ def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:
 
 def _name_datasets(rows: list[dict[str, Any]]) -> None:
     """Replaces `dataset` in each row by a name that is the same only for the same images."""
-    verified = [row.pop("verified") for row in rows]
-    names = [row["dataset"] for row in rows]
-    for number, row in enumerate(rows):
-        name = names[number]
-        peers = {v for v, peer in zip(verified, names, strict=True) if peer == name}
-        # A run without a result does not say; it is taken to be like those with one.
-        unpublished = verified[number] is False or (
-            verified[number] is None and False in peers and True not in peers
-        )
-        if name == "cifar10" and unpublished:
-            row["dataset"] = f"{name}, not the published files"
-    checksums = [row.pop("checksum") for row in rows]
-    named = [row["dataset"] for row in rows]
-    for row, checksum, name in zip(rows, checksums, named, strict=True):
-        others = {c for c, peer in zip(checksums, named, strict=True) if peer == name}
-        if len(others - {None}) > 1 and checksum is not None:
-            row["dataset"] = f"{name}, images {checksum:08x}"
-
-
-def _differing(opened: Sequence[runs.Run]) -> list[str]:
-    """Names the settings that are not the same in all runs."""
-    names = [field.name for field in dataclasses.fields(opened[0].config)]
-    return [
-        name
-        for name in names
-        if name not in (*NOT_COMPARED, "dataset")  # the data set has a column of its own
-        and len({getattr(run.config, name) for run in opened}) > 1
+    said = [(row["dataset"], row.pop("verified"), row.pop("checksum")) for row in rows]
+    answers = {verified for name, verified, _ in said if name == "cifar10"}
+    # A run without a result does not say; it is taken to be like those with one.
+    unpublished = {False, None} if False in answers and True not in answers else {False}
+    named = [
+        (f"{name}, not the published files", checksum)
+        if name == "cifar10" and verified in unpublished
+        else (name, checksum)
+        for name, verified, checksum in said
     ]
+    for row, (name, checksum) in zip(rows, named, strict=True):
+        known = {other for peer, other in named if peer == name} - {None}
+        several = len(known) > 1 and checksum is not None
+        row["dataset"] = f"{name}, images {checksum:08x}" if several else name
 
 
 def labels(folders: Sequence[str]) -> list[str]:
@@ -198,12 +189,9 @@ def labels(folders: Sequence[str]) -> list[str]:
         depth = 1
         while depth < len(own) and any(other[-depth:] == own[-depth:] for other in others):
             depth += 1
-        name = label = "/".join(own[-depth:])
-        again = 1
-        while label in found:
-            again += 1
-            label = f"{name} ({again})"
-        found.append(label)
+        name = "/".join(own[-depth:])
+        again = (f"{name} ({number})" for number in itertools.count(2))
+        found.append(next(label for label in itertools.chain([name], again) if label not in found))
     return found
 
 

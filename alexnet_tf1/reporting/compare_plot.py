@@ -21,11 +21,10 @@ LINES: Final = ("-", "--", "-.", ":")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LONGEST: Final = 22  # characters of a label
 COLUMNS: Final = 3  # of the legend
+_Dicts = list[dict[str, Any]]
 
 
-def draw(
-    found: dict[str, Any], metrics: list[list[dict[str, Any]]], path: Path, software: str
-) -> None:
+def draw(found: dict[str, Any], metrics: list[_Dicts], path: Path, software: str) -> None:
     """Draws losses and accuracies against steps, and the final accuracies of each run.
 
     Args:
@@ -67,16 +66,8 @@ def draw(
 
 
 def heights(count: int, comparable: bool) -> tuple[float, float, float]:
-    """Chooses the heights of the upper two plots, the lower two and the legend, in inches.
-
-    Args:
-      count: number of runs.
-      comparable: False if each label has a second line, for its data set.
-
-    Returns:
-      The three heights.
-    """
-    lines = 1 if comparable else 2
+    """Chooses the heights of the upper two plots, the lower two and the legend, in inches."""
+    lines = 1 if comparable else 2  # of a label: the second names the data set
     return (
         3.2,
         max(3.2, 0.9 + (0.12 + 0.12 * lines) * count),
@@ -104,12 +95,7 @@ def _name(row: dict[str, Any], comparable: bool) -> str:
     return label if comparable else f"{label}\n{row['dataset']}"
 
 
-def _draw_tests(
-    axes: Axes,
-    rows: list[dict[str, Any]],
-    metrics: list[list[dict[str, Any]]],
-    styles: list[dict[str, Any]],
-) -> None:
+def _draw_tests(axes: Axes, rows: _Dicts, metrics: list[_Dicts], styles: _Dicts) -> None:
     """Draws the accuracies of the [Test] lines, and at the end the one over all images."""
     for row, logged, style in zip(rows, metrics, styles, strict=True):
         axes.plot(*plots.points(logged, "test_accuracy", 100), **style)
@@ -123,16 +109,14 @@ def _draw_tests(
         axes.text(0.5, 0.5, "no test yet", transform=axes.transAxes, ha="center")
 
 
-def _draw_final(
-    axes: Axes, rows: list[dict[str, Any]], names: list[str], styles: list[dict[str, Any]]
-) -> None:
+def _draw_final(axes: Axes, rows: _Dicts, names: list[str], styles: _Dicts) -> None:
     """Draws a bar for each run, from its final accuracy in inference to batch statistics."""
     for place, (row, style) in enumerate(zip(rows, styles, strict=True)):
-        ends = [row["test_accuracy_full"], row["batch_statistics_accuracy_full"]]
-        ends = [None if end is None else 100 * end for end in ends]
-        if None in ends:
+        fractions = row["test_accuracy_full"], row["batch_statistics_accuracy_full"]
+        if None in fractions:
             axes.text(2, place, "not tested yet", va="center", fontsize=7)
             continue
+        ends = [100 * fraction for fraction in fractions]
         bar = {**style, "linestyle": "-", "markersize": 6, "clip_on": False}
         axes.plot(ends, [place, place], **{**bar, "marker": "", "linewidth": 2})
         axes.plot(ends[1], place, **{**bar, "markerfacecolor": "white", "markersize": 8})
@@ -146,7 +130,7 @@ def _draw_final(
     axes.grid(alpha=0.3)
 
 
-def _draw_legend(axes: Axes, names: list[str], styles: list[dict[str, Any]]) -> None:
+def _draw_legend(axes: Axes, names: list[str], styles: _Dicts) -> None:
     axes.axis("off")
     # matplotlib drops labels that begin with "_" and reads "$" as mathematics, so the texts are
     # set afterwards.

@@ -20,7 +20,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Counts:
-    """Counts, for each true class, how often each class is predicted.
+    """Counts how often each true class, a row, is predicted as each class, a column.
 
     Args:
       labels: integers [N], the true classes.
@@ -28,11 +28,10 @@ def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Cou
       classes: number of classes.
 
     Returns:
-      int64 [classes, classes]; row: true class, column: predicted one.
+      int64 [classes, classes].
     """
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (np.asarray(labels), np.asarray(predicted)), 1)
-    return counts
+    pairs = classes * np.asarray(labels, np.int64) + np.asarray(predicted, np.int64)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def worst(
@@ -92,8 +91,8 @@ def write(
         )
     counts = matrix(data.test.labels, logits.argmax(axis=1), len(data.class_names))
     wrong = worst(data.test.labels, logits, ROWS * COLUMNS)
-    draw_matrix(counts, data.class_names, found, folder / MATRIX)
-    draw_worst(wrong, data, found, folder / WORST)
+    _draw_matrix(counts, data.class_names, found, folder / MATRIX)
+    _draw_worst(wrong, data, found, folder / WORST)
     return {
         "class_names": list(data.class_names),
         "confusion": counts.tolist(),
@@ -102,15 +101,8 @@ def write(
     }
 
 
-def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], path: Path) -> None:
-    """Draws the counts, each with its share of its row.
-
-    Args:
-      counts: int64 [classes, classes], from `matrix`.
-      names: of the classes.
-      found: the result of evaluate.evaluate.
-      path: of the PNG file, 1440 x 1408 pixels.
-    """
+def _draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], path: Path) -> None:
+    """Draws the counts, each with its share of its row, on 1440 x 1408 pixels."""
     # Imported here: matplotlib takes half a second, and `evaluate` without pictures needs none.
     from matplotlib.figure import Figure
 
@@ -148,17 +140,10 @@ def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pat
     plots.save(figure, path)
 
 
-def draw_worst(
+def _draw_worst(
     wrong: Sequence[dict[str, Any]], data: Dataset, found: dict[str, Any], path: Path
 ) -> None:
-    """Draws the images that `worst` found, row by row.
-
-    Args:
-      wrong: from `worst`, at most ROWS * COLUMNS.
-      data: the data set whose test split they are from.
-      found: the result of evaluate.evaluate.
-      path: of the PNG file, 1760 x 1536 pixels.
-    """
+    """Draws the images that `worst` found, row by row, on 1760 x 1536 pixels."""
     from matplotlib.figure import Figure
 
     from alexnet_tf1.reporting import plots

@@ -58,7 +58,13 @@ class Console:
         if result["stopped_by"] is not None:
             print(f"Stopped after step {result['steps']}; saved in {run.folder}")
         elif self.quiet:
-            print(_in_one_line(result))
+            data = result["dataset"]
+            print(
+                f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
+                f"{100 * result['test_accuracy_full']:.2f}% in inference, "
+                f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
+                f"(gap {result['gap_points']:+.2f} points)"
+            )
             print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
         else:
             _show(_after(run, result), [])
@@ -78,40 +84,27 @@ def _show(rows: Rows, warnings: Rows) -> None:
 
 
 def _before(run: runs.Run, data: Dataset, net: AlexNet) -> Rows:
-    config = run.config
-    origin = "" if data.name == "synthetic" else ", not the published files"
-    if data.verified:
-        origin = ", the published files"
+    config, versions = run.config, hardware.versions()
+    origin = ", the published files" if data.verified else ", not the published files"
     variables = net.logits.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
     parameters = sum(variable.shape.num_elements() for variable in variables)
-    versions = hardware.versions()
-    return [
-        (
-            "data set",
-            f"{data.name}{origin}, {len(data.train.labels):,} training and "
-            f"{len(data.test.labels):,} test images",
-        ),
-        ("device", hardware.device()),
-        ("parameters", f"{parameters:,} trainable in {len(variables)} variables"),
-        ("run folder", str(run.folder)),
-        ("training", _training(config, len(data.train.labels))),
-        *_recipe(config),
-        ("arithmetic", _arithmetic(config)),
-        (
-            "versions",
-            f"alexnet_tf1 {versions['alexnet_tf1']}, TensorFlow {versions['tensorflow']}, "
-            f"NumPy {versions['numpy']}, Python {versions['python']}",
-        ),
-    ]
-
-
-def _training(config: TrainConfig, images: int) -> str:
     # At the end of an epoch, the images that do not fill a batch are left out.
-    epochs = config.steps / (images // config.batch_size)
-    return (
-        f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
-        f"learning rate {config.learning_rate:g}, seed {config.seed}"
-    )
+    epochs = config.steps / (len(data.train.labels) // config.batch_size)
+    rows = {
+        "data set": f"{data.name}{'' if data.name == 'synthetic' else origin}, "
+        f"{len(data.train.labels):,} training and {len(data.test.labels):,} test images",
+        "device": hardware.device(),
+        "parameters": f"{parameters:,} trainable in {len(variables)} variables",
+        "run folder": str(run.folder),
+        "training": f"{config.steps:,} steps of {config.batch_size:,} images, {epochs:.3g} epochs; "
+        f"learning rate {config.learning_rate:g}, seed {config.seed}",
+        **dict(_recipe(config)),
+        "arithmetic": f"{config.precision}, "
+        f"{'--fast, which rounds differently' if config.fast else 'as the original'}",
+        "versions": f"alexnet_tf1 {versions['alexnet_tf1']}, TensorFlow {versions['tensorflow']}, "
+        f"NumPy {versions['numpy']}, Python {versions['python']}",
+    }
+    return list(rows.items())
 
 
 def _recipe(config: TrainConfig) -> Rows:
@@ -127,62 +120,39 @@ def _recipe(config: TrainConfig) -> Rows:
     return [("recipe", f"{config.recipe}: {', '.join(parts)}")] if parts else []
 
 
-def _arithmetic(config: TrainConfig) -> str:
-    rounding = "--fast, which rounds differently" if config.fast else "as the original"
-    return f"{config.precision}, {rounding}"
-
-
 def _audit(net: AlexNet) -> tuple[Rows, Rows]:
-    """Audits the graph that is about to be trained.
-
-    Returns:
-      Notes and warnings, a row each. That the original's network normalises with the test batch
-      is a note: it is part of what is reproduced.
-    """
-    found = audit_graph(
+    """Audits the graph that is about to be trained: notes and warnings, a row each."""
+    faults = audit_graph(
         net.logits.graph, [net.train_op], logits=net.logits, is_training=net.is_training
-    )
-    by_rule: dict[str, list[str]] = {}
-    for fault in found.faults:
-        by_rule.setdefault(fault.rule, []).append(fault.layer)
+    ).faults
     notes: Rows = []
-    warnings: Rows = []
-    if "BN201" in by_rule:
+    if any(fault.rule == "BN201" for fault in faults):
+        # No warning: it is part of what is reproduced.
         note = "like the original, this model cannot judge one image alone (BN201)"
         notes.append(("note", f"{note}; --fc-batch-norm ema avoids it"))
-    if "BN101" in by_rule:
-        forgotten = f"train_op never updates the moving averages of {listed(by_rule['BN101'])}"
-        warnings.append(("audit, BN101", f"{forgotten}: --update-ops none asks for that"))
+    warnings: Rows = []
+    if forgotten := [fault.layer for fault in faults if fault.rule == "BN101"]:
+        what = f"train_op never updates the moving averages of {listed(forgotten)}"
+        warnings.append(("audit, BN101", f"{what}: --update-ops none asks for that"))
     return notes, warnings
 
 
 def _after(run: runs.Run, result: dict[str, Any]) -> Rows:
-    data = result["dataset"]
-    rate, peak = result["steps_per_s"], result["peak_rss_mb"]
-    suffix = accuracy_suffix(data["name"])  # in each line with an accuracy
+    data, rate, peak = result["dataset"], result["steps_per_s"], result["peak_rss_mb"]
+    inference, batch = (
+        f"{100 * result[key]:.2f}% accuracy{accuracy_suffix(data['name'])}"
+        for key in ("test_accuracy_full", "batch_statistics_accuracy_full")
+    )
     steps = f"{result['steps']:,} in {result['wall_s']:.0f} s"
     return [
         ("tested", f"all {data['test_images']:,} images of {data['name']}"),
-        ("inference", f"{100 * result['test_accuracy_full']:.2f}% accuracy{suffix}"),
-        (
-            "batch statistics",
-            f"{100 * result['batch_statistics_accuracy_full']:.2f}% accuracy{suffix}",
-        ),
+        ("inference", inference),
+        ("batch statistics", batch),
         ("gap", f"{result['gap_points']:+.2f} points"),
         ("steps", f"{steps}, {rate:.1f} a second" if rate else steps),
         *([("peak memory", f"{peak / 1000:.2f} GB")] if peak else []),
         ("results in", str(run.folder)),
     ]
-
-
-def _in_one_line(result: dict[str, Any]) -> str:
-    data = result["dataset"]
-    return (
-        f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
-        f"{100 * result['test_accuracy_full']:.2f}% in inference, "
-        f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
-        f"(gap {result['gap_points']:+.2f} points)"
-    )
 
 
 def accuracy_suffix(name: str) -> str:

@@ -22,16 +22,7 @@ DPI: Final = 160
 
 
 def save(figure: Figure, path: Path, software: str = "alexnet-tf1") -> None:
-    """Writes a figure as a PNG file, whole or not at all.
-
-    Args:
-      figure: the figure.
-      path: of the file.
-      software: program noted in the file as its writer.
-
-    Raises:
-      UserError: if the file cannot be written.
-    """
+    """Writes a figure as a PNG file that names its writer, whole or not at all (UserError)."""
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": software})
     files.write_bytes(path, image.getvalue())
@@ -66,11 +57,7 @@ _ACCURACIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "test, batch statistics, first images",
         {"color": GREEN, "marker": "^", "ls": "--", "ms": 5},
     ),
-    (
-        "test_accuracy",
-        "test, inference, first images",
-        {"color": ORANGE, "marker": "o", "ms": 5},
-    ),
+    ("test_accuracy", "test, inference, first images", {"color": ORANGE, "marker": "o", "ms": 5}),
 )
 
 
@@ -94,9 +81,8 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
     left.set(ylabel="training loss of one batch (nats)", ylim=(0, None))
 
     for key, label, style in _ACCURACIES:
-        steps, percent = points(metrics, key, 100)
-        if steps:
-            right.plot(steps, percent, label=label, **style)
+        if any(key in record for record in metrics):
+            right.plot(*points(metrics, key, 100), label=label, **style)
     _mark_final(right, result)
     over_steps(right)
     right.set(ylabel="accuracy (%)", ylim=(0, 100))
@@ -108,39 +94,23 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
 
 def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
     """Marks the accuracies over all test images, and the gap between them."""
-    ends = {}
-    for key, colour, marker, label in (
-        ("batch_statistics_accuracy_full", GREEN, "^", "test, batch statistics, all images"),
-        ("test_accuracy_full", ORANGE, "*", "test, inference, all images"),
+    ends = []
+    rim: dict[str, Any] = {"mec": "black", "mew": 0.6, "clip_on": False, "zorder": 3}
+    for key, mode, colour, marker, size in (
+        ("batch_statistics_accuracy_full", "batch statistics", GREEN, "^", 11),
+        ("test_accuracy_full", "inference", ORANGE, "*", 14),
     ):
-        if result[key] is None:
-            continue
-        ends[key] = 100 * result[key]
-        axes.plot(
-            result["steps"],
-            ends[key],
-            marker,
-            color=colour,
-            mec="black",
-            mew=0.6,
-            ms=11 if marker == "^" else 14,
-            label=f"{label}: {ends[key]:.2f}%",
-            clip_on=False,
-            zorder=3,
-        )
-    if len(ends) < 2:
-        return
-    top, bottom = ends["batch_statistics_accuracy_full"], ends["test_accuracy_full"]
-    axes.vlines(result["steps"], bottom, top, color="black", lw=1.5)
-    # Above the axes: inside, any place may have a curve.
-    axes.set_title(f"gap at the end: {top - bottom:+.2f} points", fontsize=10)
+        if result[key] is not None:
+            ends.append(100 * result[key])
+            label = f"test, {mode}, all images: {ends[-1]:.2f}%"
+            axes.plot(result["steps"], ends[-1], marker, color=colour, ms=size, label=label, **rim)
+    if len(ends) == 2:
+        axes.vlines(result["steps"], ends[1], ends[0], color="black", lw=1.5)
+        # Above the axes: inside, any place may have a curve.
+        axes.set_title(f"gap at the end: {ends[0] - ends[1]:+.2f} points", fontsize=10)
 
 
-_MODES = {  # mode: colour, marker
-    "batch statistics": (GREEN, "^"),
-    "inference": (ORANGE, "o"),
-    "precise": (BLUE, "s"),
-}
+_MODES = {"batch statistics": (GREEN, "^"), "inference": (ORANGE, "o"), "precise": (BLUE, "s")}
 
 
 def diagnosis(found: dict[str, Any], path: Path) -> None:

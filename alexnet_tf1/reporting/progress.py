@@ -28,10 +28,6 @@ class _Rate(ProgressColumn):
 def bar(total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """Shows a bar with rate and time left while the block runs; printed lines appear above it.
 
-    Args:
-      total: steps in all.
-      quiet: whether to show no bar.
-
     Yields:
       A function to call with the number of steps done.
     """

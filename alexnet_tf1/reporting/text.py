@@ -11,11 +11,7 @@ MOST_SHOWN = 2_000  # characters of a line
 def one_line(text: str) -> str:
     """Makes any text, such as a file's name, safe to print as one line on a terminal.
 
-    Args:
-      text: any text.
-
-    Returns:
-      The text with control characters spelt out and, if it is very long, without its middle.
+    Control characters are spelt out, and a very long text loses its middle.
     """
     if not text.isprintable():
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
@@ -38,14 +34,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Escapes any text for Markdown, so that it is shown as it is.
-
-    Args:
-      text: any text.
-
-    Returns:
-      One line in which nothing ends a table's cell, emphasises, links or opens HTML.
-    """
+    """Escapes any text for Markdown: one line that ends no table's cell and opens no markup."""
     text = one_line(text)
     return re.sub(
         r"(?<![^\W_])_|_(?![^\W_])|[^\w .,=+/():@%-]", lambda found: f"&#{ord(found[0])};", text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -18,19 +19,16 @@ CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "
 MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
 
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One training run on disk.
 
-    Attributes:
-      folder: of the run.
-      config: its settings.
-      made: the folders that had to be made for it, the lowest first.
+    `made` are the folders that had to be made for it, the lowest first.
     """
 
-    def __init__(self, folder: Path, config: TrainConfig, made: Sequence[Path] = ()) -> None:
-        self.folder = folder
-        self.config = config
-        self.made = made
+    folder: Path
+    config: TrainConfig
+    made: Sequence[Path] = ()
 
     @property
     def checkpoints(self) -> Path:
@@ -43,13 +41,10 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def metrics(self, *, cut_short: bool = False) -> list[dict[str, Any]]:
-        """Reads metrics.jsonl back.
+        """Reads metrics.jsonl back: one dict a line, oldest first.
 
         Args:
           cut_short: whether its last line may be cut short, as a kill leaves it: it is left out.
-
-        Returns:
-          One dict a line, oldest first.
 
         Raises:
           UserError: if a line is not a JSON object.
@@ -57,15 +52,14 @@ class Run:
         path = self.folder / METRICS
         if not os.path.isfile(path):
             return []
-        records = []
         lines = files.read_text(path, MAX_METRICS_BYTES).splitlines(keepends=True)
         if cut_short and lines and not lines[-1].endswith("\n"):
             del lines[-1]
+        records = []
         for number, line in enumerate(lines, 1):
-            record = files.parse_json(line, f"{path}, line {number}")
-            if not isinstance(record, dict):
+            records.append(files.parse_json(line, f"{path}, line {number}"))
+            if not isinstance(records[-1], dict):
                 raise UserError(f"{path}, line {number} is not a JSON object; delete the line")
-            records.append(record)
         return records
 
     def result(self) -> dict[str, Any] | None:
@@ -74,12 +68,10 @@ class Run:
         Raises:
           UserError: if it is damaged.
         """
-        path = self.folder / RESULT
-        result = files.read_json(path)
-        if result is None:
-            return None
-        if not isinstance(result, dict) or not isinstance(result.get("steps"), int):
-            raise UserError(f"{path} is not a result; delete it")
+        result: dict[str, Any] | None = files.read_json(self.folder / RESULT)
+        steps = result.get("steps") if isinstance(result, dict) else None
+        if result is not None and not isinstance(steps, int):
+            raise UserError(f"{self.folder / RESULT} is not a result; delete it")
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -87,14 +79,11 @@ class Run:
         files.write_json(self.folder / RESULT, result)
 
     def checkpoint(self, chosen: str | None = None) -> str:
-        """Finds a checkpoint of this run.
+        """Finds a checkpoint of this run; returns the prefix that Saver.restore takes.
 
         Args:
           chosen: a checkpoint's prefix or its name's end, e.g. 2500 or 2500-recalibrated;
             None for the newest.
-
-        Returns:
-          The prefix that Saver.restore takes.
 
         Raises:
           UserError: if there is none, or not this one.
@@ -106,8 +95,7 @@ class Run:
             if newest is None:
                 raise UserError(f"{self.checkpoints} holds no checkpoint; train the run first")
             return str(newest)
-        names = [chosen.removesuffix(".index"), str(self.checkpoints / f"model.ckpt-{chosen}")]
-        for name in names:
+        for name in (chosen.removesuffix(".index"), str(self.checkpoints / f"model.ckpt-{chosen}")):
             if os.path.isfile(f"{name}.index"):
                 return name
         there = sorted(
@@ -122,12 +110,6 @@ class Run:
 def create(config: TrainConfig) -> Run:
     """Makes the folder of a new run, empty but for its place for checkpoints.
 
-    Args:
-      config: its settings; `run_dir` None for a new folder under runs/.
-
-    Returns:
-      The run.
-
     Raises:
       UserError: if the folder cannot be made, or holds anything.
     """
@@ -140,9 +122,8 @@ def create(config: TrainConfig) -> Run:
         (folder / "checkpoints").mkdir()
     except (OSError, ValueError) as error:
         files.remove_empty(made)
-        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--run-dir {folder} cannot be written ({reason}); name another folder"
+            f"--run-dir {folder} cannot be written ({files.reason(error)}); name another folder"
         ) from None
     return Run(folder, config, made)
 
@@ -153,13 +134,7 @@ def discard(run: Run) -> None:
 
 
 def open_run(folder: str) -> Run:
-    """Opens a run that `train` wrote.
-
-    Args:
-      folder: its run folder.
-
-    Returns:
-      The run with its settings.
+    """Opens a run that `train` wrote, with its settings.
 
     Raises:
       UserError: if it is not a run folder, or its config.json is damaged.
@@ -180,10 +155,6 @@ def save_config(run: Run) -> None:
 
 
 def _new_name() -> Path:
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path("runs") / stamp
-    number = 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{stamp}_{number}"
-    return folder
+    stamp = Path("runs") / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    others = (stamp.with_name(f"{stamp.name}_{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([stamp], others) if not folder.exists())

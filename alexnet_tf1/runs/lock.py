@@ -7,7 +7,6 @@ import json
 import os
 import socket
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -31,11 +30,7 @@ class RunLock:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Names the folder; the lock is taken on entering.
-
-        Args:
-          folder: of the run; it must be there.
-        """
+        """Names the run's folder, which must be there; the lock is taken on entering."""
         self._folder = Path(folder)
         self._path = self._folder / LOCK
         self._lock = FileLock(
@@ -61,12 +56,7 @@ class RunLock:
             ) from None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         # Removed before it is unlocked: afterwards it could be the next holder's.
         with contextlib.suppress(OSError):
             self._path.unlink()

@@ -36,11 +36,6 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
     A checkpoint of either `fc_batch_norm` fits a graph of the other: they differ only in what
     their moving averages need while training, and that may be missing here.
 
-    Args:
-      session: of the network's graph.
-      net: the network.
-      checkpoint: prefix of its files.
-
     Raises:
       UserError: if the checkpoint is damaged or of another network.
     """
@@ -51,10 +46,11 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
         present = [v for v in tf.global_variables() if v.op.name in shapes]
         averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
         for variable in [*tf.trainable_variables(), *averages]:
-            if shapes.get(variable.op.name) != variable.shape.as_list():
+            found = shapes.get(variable.op.name, "missing")
+            if found != variable.shape.as_list():
                 raise UserError(
-                    f"{checkpoint} is of another network: {variable.op.name} is "
-                    f"{shapes.get(variable.op.name, 'missing')}, not {variable.shape}; {remedy}"
+                    f"{checkpoint} is of another network: {variable.op.name} is {found}, not "
+                    f"{variable.shape}; {remedy}"
                 )
         session.run(tf.global_variables_initializer())
         tf.train.Saver(present).restore(session, checkpoint)

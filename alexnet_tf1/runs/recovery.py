@@ -19,13 +19,13 @@ from alexnet_tf1.errors import UserError
 
 _NAME = r"model\.ckpt-(0|[1-9][0-9]{0,17})"
 _DATA = r"data-[0-9]{5}-of-[0-9]{5}"
+_ANY = rf"{_NAME}(?:-recalibrated)?"
 _OF_TRAINING = re.compile(rf"{_NAME}\.(index|{_DATA})")
-_PART = re.compile(rf"({_NAME}(?:-recalibrated)?)\.(index|meta|{_DATA})")
+_PART = re.compile(rf"({_ANY})\.(index|meta|{_DATA})")
 _TEMPORARY = re.compile(
-    rf"{_NAME}(?:-recalibrated)?\.(?:index|{_DATA})\.tempstate[0-9]+"
-    rf"|(?:{_NAME}(?:-recalibrated)?\.meta|checkpoint)\.tmp[0-9a-f]{{32}}"
+    rf"{_ANY}\.(?:index|{_DATA})\.tempstate[0-9]+|(?:{_ANY}\.meta|checkpoint)\.tmp[0-9a-f]{{32}}"
 )
-_SHARDS = re.compile(rf"{_NAME}(?:-recalibrated)?_temp")  # of a Saver with sharded=True
+_SHARDS = re.compile(rf"{_ANY}_temp")  # of a Saver with sharded=True
 
 
 def problem(prefix: str) -> str | None:
@@ -33,9 +33,6 @@ def problem(prefix: str) -> str | None:
 
     Every byte that a restore reads is read and compared with its checksum. `.meta` is not read,
     as no restore needs it. Imports TensorFlow.
-
-    Args:
-      prefix: as Saver.restore takes it.
 
     Returns:
       None if it is whole; else one short phrase, e.g. "model.ckpt-20.index is missing".
@@ -78,7 +75,6 @@ def newest_sound(folder: Path, announce: Callable[[str], None]) -> str | None:
         if match := _OF_TRAINING.fullmatch(name):
             parts[int(match[1])].add(match[2])
     passed_over: dict[str, str] = {}
-    damaged = []
     for step in sorted(parts, reverse=True):
         name = f"model.ckpt-{step}"
         wrong = problem(str(folder / name))
@@ -87,12 +83,12 @@ def newest_sound(folder: Path, announce: Callable[[str], None]) -> str | None:
                 announce(f"{folder / other} is damaged ({reason}); {name} is used instead")
             return str(folder / name)
         passed_over[name] = wrong
-        if "index" in parts[step]:
-            damaged.append(name)
-    if damaged:
+    finished = [step for step in parts if "index" in parts[step]]
+    if finished:
+        newest = f"model.ckpt-{max(finished)}"
         raise UserError(
-            f"{folder} holds no whole checkpoint (the newest, {damaged[0]}: "
-            f"{passed_over[damaged[0]]}); restore one from a copy or train a new run"
+            f"{folder} holds no whole checkpoint (the newest, {newest}: {passed_over[newest]}); "
+            "restore one from a copy or train a new run"
         )
     for name, reason in passed_over.items():
         announce(f"{folder / name} was never finished ({reason}); there is none before it")
@@ -106,9 +102,6 @@ def sweep(folder: Path) -> list[str]:
     data. A damaged checkpoint stays. The caller holds the run's lock, so that nobody saves to the
     folder meanwhile.
 
-    Args:
-      folder: a run's `checkpoints/`.
-
     Returns:
       The names of what was removed, in order.
 
@@ -119,10 +112,9 @@ def sweep(folder: Path) -> list[str]:
     parts: dict[str, dict[str, str]] = defaultdict(dict)
     for name in _names(folder):
         path = folder / name
-        if _SHARDS.fullmatch(name) and path.is_dir() and not path.is_symlink():
-            doomed.append(name)
-        elif path.is_dir():
-            continue
+        if path.is_dir():
+            if _SHARDS.fullmatch(name) and not path.is_symlink():
+                doomed.append(name)
         elif _TEMPORARY.fullmatch(name):
             doomed.append(name)
         elif match := _PART.fullmatch(name):
@@ -158,9 +150,6 @@ def _remove(path: Path) -> None:
 
 def with_times(prefixes: Iterable[str]) -> list[tuple[str, float]]:
     """Lists checkpoints as `Saver.set_last_checkpoints_with_time` takes them.
-
-    Args:
-      prefixes: of checkpoints, the oldest first.
 
     Returns:
       Each prefix whose index is there, with the time it was written, in seconds since 1970.

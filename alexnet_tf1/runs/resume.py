@@ -48,7 +48,7 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
       given: the options that were typed, by field name.
 
     Returns:
-      The run's settings, with `steps`, if given, in their place.
+      The run's settings, with `steps` and the other options of MAY_DIFFER, where given.
 
     Raises:
       UserError: if there is no such run, or an option differs from the run's.
@@ -76,15 +76,7 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
             f"--steps {steps} is more than the run's {config.steps}, in which its one-cycle rate "
             "comes down to 0; start a new run"
         )
-    return dataclasses.replace(
-        config,
-        run_dir=given["run_dir"],
-        steps=steps,
-        **{
-            name: given.get(name, getattr(config, name))
-            for name in ("data_dir", "devices", "worker_timeout")
-        },
-    )
+    return dataclasses.replace(config, **{n: given[n] for n in MAY_DIFFER if n in given})
 
 
 def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
@@ -96,31 +88,27 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
       run: to go on with; this process holds its lock.
       announce: takes a line for each newer checkpoint that is damaged.
 
-    Returns:
-      The start.
-
     Raises:
       UserError: if no checkpoint is whole though there are some, or the metrics are damaged.
     """
     run.checkpoints.mkdir(exist_ok=True)
     checkpoint = recovery.newest_sound(run.checkpoints, announce)
     recovery.sweep(run.checkpoints)
-    step = step_of(checkpoint) if checkpoint else 0
+    step = _step_of(checkpoint) if checkpoint else 0
     cut_metrics(run.folder / runs.METRICS, step, run.config.log_every)
     there = (str(path.with_suffix("")) for path in run.checkpoints.glob("model.ckpt-*.index"))
     older = sorted(
-        (name for name in there if name.rpartition("-")[2].isdecimal() and step_of(name) <= step),
-        key=step_of,
+        (name for name in there if name.rpartition("-")[2].isdecimal() and _step_of(name) <= step),
+        key=_step_of,
     )
     for name in older[: -run.config.keep]:  # killed before Saver had removed it
         for path in sorted(run.checkpoints.glob(f"{Path(name).name}.*"), reverse=True):
             path.unlink()  # .meta, .index, then the data: never an index without them
-    older = older[-run.config.keep :]
     test_is_due = step > 0 and step % run.config.test_every == 0
-    return Start(step, checkpoint, tuple(older), test_is_due, resumed=True)
+    return Start(step, checkpoint, tuple(older[-run.config.keep :]), test_is_due, resumed=True)
 
 
-def step_of(prefix: str) -> int:
+def _step_of(prefix: str) -> int:
     """Reads the step in a checkpoint's name: .../model.ckpt-2500 -> 2500."""
     return int(prefix.rpartition("-")[2])
 

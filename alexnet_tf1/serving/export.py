@@ -35,11 +35,7 @@ _VARIABLES = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.TRAINABLE_VARIABLES)
 
 
 def export(
-    run_dir: str,
-    target: str,
-    *,
-    checkpoint: str | None = None,
-    tflite: bool = False,
+    run_dir: str, target: str, *, checkpoint: str | None = None, tflite: bool = False
 ) -> dict[str, Any]:
     """Writes a run's network as a SavedModel for inference, whole or not at all.
 
@@ -69,13 +65,16 @@ def export(
     path = run.checkpoint(checkpoint)
     statistics = servable.statistics(run, path)
     names = servable.CLASS_NAMES[servable.dataset_name(run)]
-    with _quiet(), tf.Graph().as_default(), open_session() as session:
-        net = _serving_network()
-        network.restore(session, net, path)
-        served, values = _cut_out(net), session.run(_variables_read_by(net))
+    with tf.Graph().as_default() as graph, open_session() as session:
+        _build()
+        recorded = norms.recorded(graph)
+        # Of a network, restoring looks at the normalisations only; the rest is for training.
+        network.restore(session, AlexNet._make([*[None] * 10, recorded]), path)
+        served, variables = _cut_out(graph)
+        values = session.run(variables)
     if not all(np.isfinite(value).all() for value in values.values()):
         raise UserError(f"{path} holds weights that are not finite; the run diverged: train anew")
-    with _quiet(), _aside(place) as folder:
+    with _aside(place) as folder:
         with tf.Graph().as_default(), open_session() as session:
             saver = _load(session, served, values)
             signature = _write(session, saver, folder)
@@ -83,6 +82,7 @@ def export(
         if tflite:
             _write_tflite(folder)
     steps = int(Checkpoint(path).read("global_step"))
+    start_left = max(norm.decay for norm in recorded) ** steps
     return {
         "run": run_dir,
         "checkpoint": path,
@@ -91,74 +91,45 @@ def export(
         "signature": signature,
         "fc_batch_norm": "ema",
         "statistics": statistics,
-        "start_left": 0.0
-        if statistics == servable.RECALIBRATED
-        else max(norm.decay**steps for norm in net.norms),
+        "start_left": 0.0 if statistics == servable.RECALIBRATED else start_left,
         "class_names": list(names),
         "tflite": str(Path(target) / TFLITE_FILE) if tflite else None,
     }
 
 
-def serving(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _build() -> None:
     """Builds the network from raw images to answers, in inference only: it has no is_training.
 
-    Args:
-      images: uint8 [N, 32, 32, 3], red, green, blue.
-
-    Returns:
-      Logits, float32 [N, 10]; probabilities, float32 [N, 10]; classes, int64 [N].
+    The input takes uint8 [N, 32, 32, 3], red, green, blue; the outputs are float32 [N, 10] and
+    int64 [N].
     """
+    images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name=INPUT)
     # Looked up, not computed: this gives the bits of training, see SCALED.
     scaled = tf.gather(tf.constant(SCALED), tf.cast(images, tf.int32))
     channel_major = tf.reshape(tf.transpose(scaled, [0, 3, 1, 2]), [-1, 3072])
     logits = inference(channel_major, False, "ema")
-    probabilities = tf.nn.softmax(logits, name=OUTPUTS[0])
-    return logits, probabilities, tf.argmax(logits, 1, name=OUTPUTS[1])
+    tf.nn.softmax(logits, name=OUTPUTS[0])
+    tf.argmax(logits, 1, name=OUTPUTS[1])
 
 
-def _serving_network() -> AlexNet:
-    """Builds `serving` in the current graph; what only training and testing need is None."""
-    images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name=INPUT)
-    logits, probabilities, _ = serving(images)
-    return AlexNet(
-        images=images,
-        labels=None,
-        is_training=False,
-        logits=logits,
-        probabilities=probabilities,
-        hits=None,
-        loss=None,
-        accuracy=None,
-        global_step=None,
-        train_op=None,
-        norms=norms.recorded(tf.get_default_graph()),
-    )
-
-
-def _variables_read_by(net: AlexNet) -> dict[str, Tensor]:
-    """Finds the variables that the answers are computed from, by name."""
-    graph_def = tf.get_default_graph().as_graph_def()
-    needed = tf.graph_util.extract_sub_graph(graph_def, [net.logits.op.name])
-    names = {node.name for node in needed.node}
-    return {v.op.name: v for v in tf.global_variables() if v.handle.op.name in names}
-
-
-def _cut_out(net: AlexNet) -> Any:
-    """Cuts out of the current graph what the answers need, as a MetaGraphDef.
+def _cut_out(graph: Any) -> tuple[Any, dict[str, Any]]:
+    """Cuts out of a graph what the answers need: a MetaGraphDef, and the variables by name.
 
     A moving average comes with ops that update it and counters for them; a graph that is served
     must not hold them. What initialises a variable stays, as no variable can be described
     without it.
     """
-    graph, variables = tf.get_default_graph(), _variables_read_by(net)
+    graph_def = graph.as_graph_def(add_shapes=True)
+    needed = {node.name for node in tf.graph_util.extract_sub_graph(graph_def, OUTPUTS).node}
+    variables = {v.op.name: v for v in tf.global_variables() if v.handle.op.name in needed}
     for key in _VARIABLES:
         collected = graph.get_collection_ref(key)
         collected[:] = [v for v in collected if v.op.name in variables]
     described = [v.to_proto() for v in variables.values()]
     tensors = [name for d in described for name in (d.initializer_name, d.snapshot_name)]
     keep = [name.partition(":")[0] for name in [INPUT, *OUTPUTS, *tensors]]
-    graph_def = tf.graph_util.extract_sub_graph(graph.as_graph_def(add_shapes=True), keep)
-    return tf.train.export_meta_graph(graph_def=graph_def, collection_list=_VARIABLES)
+    served = tf.graph_util.extract_sub_graph(graph_def, keep)
+    return tf.train.export_meta_graph(graph_def=served, collection_list=_VARIABLES), variables
 
 
 def _load(session: Any, served: Any, values: dict[str, Any]) -> Any:
@@ -172,7 +143,10 @@ def _load(session: Any, served: Any, values: dict[str, Any]) -> Any:
 
 def _write(session: Any, saver: Any, folder: Path) -> dict[str, Any]:
     """Writes the SavedModel and describes its signature."""
-    inputs, outputs = ({n: _tensor(session, n) for n in names} for names in ([INPUT], OUTPUTS))
+    inputs, outputs = (
+        {name: session.graph.get_tensor_by_name(f"{name}:0") for name in names}
+        for names in ([INPUT], OUTPUTS)
+    )
     builder = tf.saved_model.Builder(str(folder))
     builder.add_meta_graph_and_variables(
         session,
@@ -182,20 +156,12 @@ def _write(session: Any, saver: Any, folder: Path) -> dict[str, Any]:
         saver=saver,
     )
     builder.save()
-    return {
-        "name": SIGNATURE,
-        "tag": TAG,
-        "inputs": {name: _described(tensor) for name, tensor in inputs.items()},
-        "outputs": {name: _described(tensor) for name, tensor in outputs.items()},
-    }
 
+    def described(ends: dict[str, Tensor]) -> dict[str, Any]:
+        return {n: {"dtype": t.dtype.name, "shape": t.shape.as_list()} for n, t in ends.items()}
 
-def _tensor(session: Any, name: str) -> Tensor:
-    return session.graph.get_tensor_by_name(f"{name}:0")
-
-
-def _described(tensor: Tensor) -> dict[str, Any]:
-    return {"dtype": tensor.dtype.name, "shape": tensor.shape.as_list()}
+    inputs, outputs = described(inputs), described(outputs)
+    return {"name": SIGNATURE, "tag": TAG, "inputs": inputs, "outputs": outputs}
 
 
 def _write_class_names(folder: Path, names: tuple[str, ...]) -> None:
@@ -207,7 +173,8 @@ def _write_class_names(folder: Path, names: tuple[str, ...]) -> None:
 
 def _write_tflite(folder: Path) -> None:
     """Converts the SavedModel in `folder`, and compares the answers on drawn pictures."""
-    images = _probes()
+    drawn = synthetic.generate(train_images=1, test_images=PROBES).test.images
+    images = np.ascontiguousarray(drawn.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     with tf.Graph().as_default(), open_session() as session:
         tf.saved_model.load(session, [TAG], str(folder))
         expected = session.run(f"{OUTPUTS[1]}:0", {f"{INPUT}:0": images})
@@ -249,12 +216,6 @@ def classes_by_tflite(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArra
     return np.asarray(classify(**{INPUT: images})[OUTPUTS[1]])
 
 
-def _probes() -> npt.NDArray[np.uint8]:
-    """Draws pictures of all classes of the embedded data set: uint8 [PROBES, 32, 32, 3]."""
-    drawn = synthetic.generate(train_images=1, test_images=PROBES).test.images
-    return np.ascontiguousarray(drawn.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-
-
 def _check_target(target: str) -> Path:
     """Finds out before any work whether a folder may be written there."""
     try:
@@ -268,18 +229,6 @@ def _check_target(target: str) -> Path:
     except (OSError, ValueError) as error:
         raise _unwritable(target, error) from None
     return place
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the warning that TF1's ways of writing a SavedModel are deprecated."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager

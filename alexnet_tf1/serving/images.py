@@ -55,15 +55,12 @@ _REMEDY: Final = "give a PNG, JPEG, BMP or GIF file of at most 64 MiB"
 _SAVE_AGAIN: Final = "save it again as an 8-bit RGB PNG or JPEG"
 
 
-class _TooManyReadsError(Exception):
-    """A file has so many parts that something must be wrong with it."""
-
-
 class _MeteredFile(io.BytesIO):
     """A file in memory that can be read so many times, and so many bytes of it, and no more."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, path: str, data: bytes) -> None:
         super().__init__(data)
+        self._path = path
         self.may_read(MAX_HEADER_READS, MAX_HEADER_BYTES)
 
     def may_read(self, times: int, most: int) -> None:
@@ -75,7 +72,9 @@ class _MeteredFile(io.BytesIO):
         self._times_left -= 1
         self._bytes_left -= len(found)
         if min(self._times_left, self._bytes_left) < 0:
-            raise _TooManyReadsError
+            raise UserError(
+                f"{self._path} holds far more beside its pixels than a picture needs; {_SAVE_AGAIN}"
+            )
         return found
 
 
@@ -98,7 +97,7 @@ def read(path: str) -> npt.NDArray[np.uint8]:
         # Pillow warns of odd metadata and of sizes; the sizes are judged here.
         warnings.simplefilter("ignore")
         try:
-            file = _MeteredFile(data)
+            file = _MeteredFile(path, data)
             with Image.open(file, formats=FORMATS) as image:
                 _check_cost(path, image, data)
                 file.may_read(MAX_READS, MAX_READS * len(data))
@@ -108,10 +107,6 @@ def read(path: str) -> npt.NDArray[np.uint8]:
             raise
         except UnidentifiedImageError:
             raise UserError(f"{path} is no picture in a known format; {_REMEDY}") from None
-        except _TooManyReadsError:
-            raise UserError(
-                f"{path} holds far more beside its pixels than a picture needs; {_SAVE_AGAIN}"
-            ) from None
         except Image.DecompressionBombError:
             raise _too_large(path, f"has more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # what Pillow's decoders raise is documented nowhere

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.alexnet import AlexNet, build_for_testing
+from alexnet_tf1.alexnet import build_for_testing
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
@@ -61,8 +61,17 @@ def predict(
         net = build_for_testing("ema")
         network.restore(session, net, path)
         steps = int(session.run(net.global_step))
-        decay = max(norm.decay for norm in net.norms)
-        probabilities = [_probabilities(session, net, image) for image in pixels]
+        start_left = max(norm.decay for norm in net.norms) ** steps
+        probabilities = [  # in batches of one, [1, 3072], channel-major
+            session.run(
+                net.probabilities,
+                {
+                    net.images: SCALED[image.transpose(2, 0, 1).reshape(1, -1)],
+                    net.is_training: False,
+                },
+            )[0]
+            for image in pixels
+        ]
     if not np.isfinite(probabilities).all():
         raise UserError(f"{path} gives no numbers (NaN); the run diverged, train anew")
     return {
@@ -71,22 +80,12 @@ def predict(
         "steps": steps,
         "dataset": dataset,
         "statistics": statistics,
-        "start_left": 0.0 if statistics == servable.RECALIBRATED else decay**steps,
+        "start_left": 0.0 if statistics == servable.RECALIBRATED else start_left,
         "images": [
             {"image": image, "classes": _likeliest(found, servable.CLASS_NAMES[dataset], top)}
             for image, found in zip(images, probabilities, strict=True)
         ],
     }
-
-
-def _probabilities(
-    session: Any, net: AlexNet, image: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
-    """Classifies one image as a batch of one: uint8 [32, 32, 3] -> float32 [10]."""
-    channel_major = SCALED[image.transpose(2, 0, 1).reshape(1, -1)]
-    feed = {net.images: channel_major, net.is_training: False}
-    (found,) = session.run(net.probabilities, feed)
-    return np.asarray(found)
 
 
 def _likeliest(

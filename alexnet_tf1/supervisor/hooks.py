@@ -28,30 +28,19 @@ from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
 class Outcome(NamedTuple):
-    """How a run's training ended.
+    """How a run's training ended."""
 
-    Attributes:
-      steps: steps trained, those before a resumption included.
-      loss: of the last step, in nats, before its update; None where none was taken.
-      wall_s: seconds from this process's first step to its last, tests and checkpoints included.
-      stopped_by: the signal that ended it early, or None.
-      accuracies: of the final test, as in result.json; None where a signal ended it before.
-    """
-
-    steps: int
-    loss: float | None
-    wall_s: float
-    stopped_by: int | None
-    accuracies: dict[str, float] | None
+    steps: int  # trained, those before a resumption included
+    loss: float | None  # of the last step, in nats, before its update; None where none was taken
+    wall_s: float  # from this process's first step to its last, tests and checkpoints included
+    stopped_by: int | None  # the signal that ended it early
+    accuracies: dict[str, float] | None  # as in result.json; None where a signal came before
 
 
 class RunHooks(contextlib.ExitStack):
     """Surrounds the loop of a run; a context manager that closes what the loop used.
 
-    Attributes:
-      optimizer: see train.Hooks.
-      ops: see train.Hooks.
-      augmentation: see train.Hooks.
+    The attributes are those of train.Hooks and, for `received`, of distributed.train.
     """
 
     def __init__(
@@ -64,16 +53,7 @@ class RunHooks(contextlib.ExitStack):
         found_gpu: Finding,
         replicas: int,
     ) -> None:
-        """Names what the loop works with.
-
-        Args:
-          run: where to log and save.
-          data: the data set.
-          start: where the run begins, or goes on.
-          out: takes its lines.
-          found_gpu: for the summary before the first step.
-          replicas: how many train together; several stop when all have agreed to.
-        """
+        """Names what the loop works with; several replicas stop when all have agreed to."""
         super().__init__()
         self.optimizer = optimizer_for(run.config)
         self.ops = ops_for(run.config)
@@ -86,18 +66,13 @@ class RunHooks(contextlib.ExitStack):
         self._found_gpu = found_gpu
         self._signals = StopRequest()
         self._stop = self._signals if replicas == 1 else StopRequest()
-        self._stopping = False
+        self.should_stop = False  # after this step, for a signal
         self._loss: float | None = None
 
     @property
     def received(self) -> int | None:
         """The signal that this process was given; None for none."""
         return self._signals.received
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether a signal ends the run after this step."""
-        return self._stopping
 
     def agree(self, signal: int) -> None:
         """Ends the run after this step, as all replicas have agreed to, for a signal."""
@@ -128,7 +103,7 @@ class RunHooks(contextlib.ExitStack):
         bar = progress.bar(self._config.steps, quiet=self._out.quiet)
         self._advance: Callable[[int], None] = self._bar.enter_context(bar)
         if self._start.test_is_due and not self._test(self._start.step):
-            self._stopping = True
+            self.should_stop = True
         self._began = self._logged_at = time.perf_counter()
         self._logged = self._start.step
         return self._start.step
@@ -138,25 +113,25 @@ class RunHooks(contextlib.ExitStack):
         return steps_until_due(self._config, step)
 
     def after_step(self, step: int, loss: float, accuracy: float) -> None:
-        """Logs, tests and saves what is due after a step.
-
-        Args:
-          step: its number.
-          loss: of its batch before its update, in nats.
-          accuracy: of its batch before its update.
-
-        Raises:
-          UserError: if the loss is not finite.
-        """
+        """As `after_steps`, for a session call of one step."""
         self.after_steps(step, [loss], [accuracy])
 
     def after_steps(self, step: int, losses: Sequence[float], accuracies: Sequence[float]) -> None:
-        """As `after_step`, for the steps of a session call, the last of which is `step`."""
+        """Logs, tests and saves what is due after the steps of a session call.
+
+        Args:
+          step: the last of them.
+          losses: of each step's batch before its update, in nats.
+          accuracies: of each step's batch before its update, 0 to 1.
+
+        Raises:
+          UserError: if a loss is not finite.
+        """
         config = self._config
         check_finite(losses, step, config, f"{self._run.folder} keeps what was logged")
         self._loss = float(losses[-1])
-        self._stopping = self._stop.received is not None
-        last = step == config.steps or self._stopping
+        self.should_stop = self._stop.received is not None
+        last = step == config.steps or self.should_stop
         if step % config.log_every == 0 or last:
             self._log(step, self._loss, float(accuracies[-1]))
         # Testing moves the averages of the original's fully connected layers. A checkpoint is
@@ -164,8 +139,8 @@ class RunHooks(contextlib.ExitStack):
         save = step % config.checkpoint_every == 0 or last
         if save:
             self._save(step)
-        if step % config.test_every == 0 and not self._stopping and not self._test(step):
-            self._stopping = True
+        if step % config.test_every == 0 and not self.should_stop and not self._test(step):
+            self.should_stop = True
             if not save:
                 self._save(step)
         self._advance(step)
@@ -174,7 +149,7 @@ class RunHooks(contextlib.ExitStack):
         """Tests every image in both modes, unless a signal ended the run."""
         wall_s = time.perf_counter() - self._began
         self._bar.close()
-        stopped_by = self._stop.received if self._stopping else None
+        stopped_by = self._stop.received if self.should_stop else None
         accuracies = None
         if stopped_by is None:
             self._out.say("Testing every image in both modes ...")
@@ -190,8 +165,9 @@ class RunHooks(contextlib.ExitStack):
         self._logged, self._logged_at = step, now
         stand_in = console.accuracy_suffix(self._data.name)
         self._out.say(f"[Train] Step: {step}, loss: {loss:.5f}, acc:{accuracy:.5f}{stand_in}")
-        self._run.log(step=step, loss=loss, accuracy=accuracy, images_per_s=rate)
-        self._events.trained(step, loss, accuracy, rate)
+        record = {"loss": loss, "accuracy": accuracy, "images_per_s": rate}
+        self._run.log(step=step, **record)
+        self._events.trained(step, record)
 
     def _save(self, step: int) -> None:
         prefix = str(self._run.checkpoints / "model.ckpt")
@@ -200,10 +176,9 @@ class RunHooks(contextlib.ExitStack):
     def _test(self, step: int) -> bool:
         """Tests the first batches and logs it; if a signal comes, False, as if not begun."""
         images = periodic_test.first_batches(self._data, self._config)
+        size = self._config.batch_size
         try:
-            found = periodic_test.test(
-                self._session, self._net, images, self._config.batch_size, self._stop
-            )
+            found = periodic_test.test(self._session, self._net, images, size, self._stop)
         except Stopped:
             return False
         stand_in = console.accuracy_suffix(self._data.name)
@@ -218,15 +193,9 @@ class RunHooks(contextlib.ExitStack):
 
     def _final_test(self) -> dict[str, float]:
         """Every test image once in each mode; the original's own figure is among them."""
+        on, size = (self._session, self._net, self._data.test), self._config.batch_size
         inference, batch = (
-            evaluate.hits(
-                self._session,
-                self._net,
-                self._data.test,
-                self._config.batch_size,
-                is_training=is_training,
-                stop=self._signals,
-            )
+            evaluate.hits(*on, size, is_training=is_training, stop=self._signals)
             for is_training in (False, True)
         )
         first = len(periodic_test.first_batches(self._data, self._config).labels)

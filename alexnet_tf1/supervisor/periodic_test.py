@@ -17,35 +17,21 @@ from alexnet_tf1.data.dataset import Dataset, Split
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
-class Layer(NamedTuple):
-    """One batch normalisation in a test.
+class MovingAverages(NamedTuple):
+    """Those of one batch normalisation, as training left them before a test."""
 
-    Attributes:
-      name: of the layer.
-      moving_mean: float32 [C], as training left it, before the test.
-      moving_variance: float32 [C], as training left it.
-      distance: from the batches' statistics, see `BatchMoments.distance`.
-    """
-
-    name: str
-    moving_mean: npt.NDArray[np.float32]
-    moving_variance: npt.NDArray[np.float32]
-    distance: Distance
+    name: str  # of the layer
+    moving_mean: npt.NDArray[np.float32]  # [C]
+    moving_variance: npt.NDArray[np.float32]  # [C]
+    distance: Distance  # from the batches' statistics, see `BatchMoments.distance`
 
 
 class Tested(NamedTuple):
-    """What a test found.
+    """What a test found."""
 
-    Attributes:
-      accuracy: fraction right in inference, the original's figure.
-      batch_statistics_accuracy: fraction right on the same images in the same batches when every
-        layer normalises with the batch.
-      layers: the batch normalisations in forward order.
-    """
-
-    accuracy: float
-    batch_statistics_accuracy: float
-    layers: tuple[Layer, ...]
+    accuracy: float  # fraction right in inference, the original's figure
+    batch_statistics_accuracy: float  # on the same batches, when all layers normalise with them
+    layers: tuple[MovingAverages, ...]  # in forward order
 
 
 def first_batches(data: Dataset, config: TrainConfig) -> Split:
@@ -68,9 +54,6 @@ def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRe
       batch_size: images a batch.
       stop: where a request to stop is noted.
 
-    Returns:
-      What it found.
-
     Raises:
       Stopped: if `stop` was asked for; every variable is as if no test had begun.
     """
@@ -79,21 +62,18 @@ def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRe
     try:
         hits = evaluate.hits(session, net, split, batch_size, stop=stop)
         after = session.run(averages)
-        found, moments = _with_batch_statistics(session, net, split, batch_size, stop)
+        accuracy, moments = _with_batch_statistics(session, net, split, batch_size, stop)
     except Stopped:
         _load(session, averages, before)
         raise
     _load(session, averages, after)
-    return Tested(
-        accuracy=float(hits.mean()),
-        batch_statistics_accuracy=found,
-        layers=tuple(
-            Layer(norm.name, mean, variance, seen.distance(mean, variance))
-            for norm, seen, mean, variance in zip(
-                net.norms, moments, before[::2], before[1::2], strict=True
-            )
-        ),
+    layers = tuple(
+        MovingAverages(norm.name, mean, variance, seen.distance(mean, variance))
+        for norm, seen, mean, variance in zip(
+            net.norms, moments, before[::2], before[1::2], strict=True
+        )
     )
+    return Tested(float(hits.mean()), accuracy, layers)
 
 
 def _with_batch_statistics(

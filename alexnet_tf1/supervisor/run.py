@@ -18,7 +18,6 @@ from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import handshake
 from alexnet_tf1.distributed import train as distributed_training
 from alexnet_tf1.distributed.cluster import Cluster
-from alexnet_tf1.distributed.heartbeat import Peers
 from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast import train as fast_training
@@ -68,20 +67,13 @@ def run_training(
     """
     team = Team(cluster, config.devices)
     team.check(config)
-    if resume:
-        run = runs.open_run(str(config.run_dir))
-        finished = run.result()
-    else:
-        run, finished = runs.create(config), None
+    run = runs.open_run(str(config.run_dir)) if resume else runs.create(config)
+    earlier = run.result() if resume else None
     try:
         with RunLock(run.folder):
-            if (
-                finished
-                and finished.get("stopped_by") is None
-                and finished["steps"] >= config.steps
-            ):
-                print(f"{run.folder} is finished: {finished['steps']:,} steps; nothing to resume")
-                return finished
+            if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
+                print(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
+                return earlier
             return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
@@ -127,11 +119,27 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
             remember_data(run, data)
         runs.save_config(run)
         found_gpu = gpu.look()
+        train: Callable[..., Outcome] = fast_training.train if config.fast else training.train
+        if team.replicas > 1:
+            train = functools.partial(distributed_training.train, team=team, peers=peers)
         with RunHooks(run, data, start, out, found_gpu=found_gpu, replicas=team.replicas) as hooks:
-            train = _loop(config, team, peers)
-            outcome: Outcome = train(config, data, hooks)
+            outcome = train(config, data, hooks)
+    taken = outcome.steps - start.step
+    tested = "test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points"
     result = {
-        **_result(run, data, start, outcome),
+        "dataset": network.describe(data),
+        "config": dataclasses.asdict(run.config),
+        "steps": outcome.steps,
+        "final_loss": outcome.loss,
+        **(outcome.accuracies or dict.fromkeys(tested)),
+        "wall_s": outcome.wall_s,
+        "steps_per_s": taken / outcome.wall_s if taken else None,
+        "resumed_after_step": start.step or None,
+        "peak_rss_mb": hardware.peak_rss_mb(),
+        "device": hardware.device(),
+        "execution": describe(fast=run.config.fast, precision=run.config.precision),
+        "versions": hardware.versions(),
+        "stopped_by": outcome.stopped_by,
         "workers": team.workers,
         "gpu_note": found_gpu.note,
     }
@@ -139,13 +147,6 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     out.conclude(run, result)
     return result
-
-
-def _loop(config: TrainConfig, team: Team, peers: Peers | None) -> Callable[..., Any]:
-    """Picks the loop that a run's settings ask for."""
-    if team.replicas > 1:
-        return functools.partial(distributed_training.train, team=team, peers=peers)
-    return fast_training.train if config.fast else training.train
 
 
 def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:
@@ -164,26 +165,3 @@ def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:
         )
         return dataclasses.replace(config, test_batches=available)
     return config
-
-
-def _result(run: runs.Run, data: Dataset, start: Start, outcome: Outcome) -> dict[str, Any]:
-    """Describes an outcome as result.json does."""
-    taken = outcome.steps - start.step
-    untested = dict.fromkeys(
-        ("test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points")
-    )
-    return {
-        "dataset": network.describe(data),
-        "config": dataclasses.asdict(run.config),
-        "steps": outcome.steps,
-        "final_loss": outcome.loss,
-        **(outcome.accuracies or untested),
-        "wall_s": outcome.wall_s,
-        "steps_per_s": taken / outcome.wall_s if taken else None,
-        "resumed_after_step": start.step or None,
-        "peak_rss_mb": hardware.peak_rss_mb(),
-        "device": hardware.device(),
-        "execution": describe(fast=run.config.fast, precision=run.config.precision),
-        "versions": hardware.versions(),
-        "stopped_by": outcome.stopped_by,
-    }

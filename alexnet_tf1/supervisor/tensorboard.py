@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.supervisor.periodic_test import Tested
 
-TRAINED = ("loss", "accuracy", "images_per_s")  # keys of metrics.jsonl, in the order of `trained`
+TRAINED = ("loss", "accuracy", "images_per_s")  # keys of metrics.jsonl
 BINS = 30  # as many as TensorBoard draws
 
 # What a tag means, as TensorBoard shows it at its card; the name of a layer is left out.
@@ -49,12 +48,7 @@ class Events:
     def __enter__(self) -> Events:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._writer.close()
 
     def begin(self, config: TrainConfig, step: int, records: list[dict[str, Any]]) -> None:
@@ -75,16 +69,15 @@ class Events:
         value.tensor.CopyFrom(tf.make_tensor_proto(table(config)))
         self._writer.add_summary(summary, step)
         for record in records:
-            found = (record.get(name) for name in TRAINED)
-            values = [value for value in found if isinstance(value, (int, float))]
-            if record["step"] == step and len(values) == len(TRAINED):
-                self.trained(step, *values)
+            known = all(isinstance(record.get(name), (int, float)) for name in TRAINED)
+            if record["step"] == step and known:
+                self.trained(step, record)
 
-    def trained(self, step: int, loss: float, accuracy: float, images_per_s: float) -> None:
-        """Writes what a [Train] line and metrics.jsonl say; units as in `MEANING`."""
+    def trained(self, step: int, record: dict[str, float]) -> None:
+        """Writes the values of `TRAINED` in a record of metrics.jsonl; units as in `MEANING`."""
         summary = tf.Summary()
-        for name, value in zip(TRAINED, (loss, accuracy, images_per_s), strict=True):
-            _scalar(summary, f"train/{name}", value)
+        for name in TRAINED:
+            _scalar(summary, f"train/{name}", record[name])
         self._writer.add_summary(summary, step)
 
     def tested(self, step: int, found: Tested) -> None:
@@ -94,11 +87,8 @@ class Events:
         _scalar(summary, "test/accuracy_batch_statistics", found.batch_statistics_accuracy)
         for layer in found.layers:
             with np.errstate(all="ignore"):  # a run about to diverge
-                distances = {
-                    "mean": layer.distance.mean,
-                    "variance": float(np.log(layer.distance.variance)),
-                }
-            for name, distance in distances.items():
+                log_ratio = float(np.log(layer.distance.variance))
+            for name, distance in ("mean", layer.distance.mean), ("variance", log_ratio):
                 _scalar(summary, f"distance/{layer.name}/{name}", distance, f"distance/{name}")
             for name in ("moving_mean", "moving_variance"):
                 value = summary.value.add(tag=f"statistics/{layer.name}/{name}")

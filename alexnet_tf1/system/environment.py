@@ -18,11 +18,7 @@ _VECTOR_FLAGS = (
 
 
 def environment() -> dict[str, Any]:
-    """Collects versions, machine, devices and data; imports TensorFlow.
-
-    Returns:
-      What `env --json` prints.
-    """
+    """Collects what `env --json` prints: versions, machine, devices, data; imports TensorFlow."""
     import tensorflow
 
     from alexnet_tf1.system import gpu

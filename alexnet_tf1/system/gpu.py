@@ -52,14 +52,11 @@ def look() -> Finding:
         return Finding("none", "no NVIDIA GPU in this machine; the CPU is used")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and (not visible or visible.startswith("-")):
-        return Finding(
-            "hidden",
-            f'the NVIDIA GPU is not used: CUDA_VISIBLE_DEVICES="{visible}" hides it; '
-            "unset the variable",
-        )
-    if tensorflow.sysconfig.get_build_info()["is_cuda_build"]:
-        return not_used(quoted(_log()), tensorflow.__version__)
-    return not_used("this TensorFlow is built without CUDA", tensorflow.__version__)
+        why = f'CUDA_VISIBLE_DEVICES="{visible}" hides it; unset the variable'
+        return Finding("hidden", f"the NVIDIA GPU is not used: {why}")
+    cuda = tensorflow.sysconfig.get_build_info()["is_cuda_build"]
+    why = quoted(_log()) if cuda else "this TensorFlow is built without CUDA"
+    return not_used(why, tensorflow.__version__)
 
 
 def not_used(why: str, version: str) -> Finding:
@@ -96,10 +93,7 @@ def _log() -> str:
 
 
 def is_present(root: Path = Path("/")) -> bool:
-    """Looks for an NVIDIA GPU without TensorFlow.
-
-    Args:
-      root: of the file system.
+    """Looks for an NVIDIA GPU without TensorFlow, under the root of a file system.
 
     Returns:
       True also for a GPU without a driver, as the PCI bus lists it.
@@ -108,11 +102,11 @@ def is_present(root: Path = Path("/")) -> bool:
         return True
     if (root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists():
         return True  # WSL2
-    for device in root.glob("sys/bus/pci/devices/*"):
-        is_display = _first_line(device / "class").startswith("0x03")  # 0x04 is its sound
-        if is_display and _first_line(device / "vendor") == "0x10de":
-            return True
-    return False
+    return any(
+        _first_line(device / "class").startswith("0x03")  # a display; 0x04 is its sound
+        and _first_line(device / "vendor") == "0x10de"
+        for device in root.glob("sys/bus/pci/devices/*")
+    )
 
 
 def _first_line(path: Path) -> str:

@@ -35,10 +35,9 @@ def gpus() -> int:
 
 
 def peak_rss_mb() -> float | None:
-    """Measures the largest resident memory of this process so far.
+    """Measures the largest resident memory of this process so far, in MB (10**6 bytes).
 
-    Returns:
-      In MB (10**6 bytes); None where the system does not tell (Windows).
+    None where the system does not tell (Windows).
     """
     if sys.platform == "win32":
         return None

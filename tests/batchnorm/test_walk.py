@@ -12,7 +12,7 @@ from corpus.single import network
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.graph.walk import Walks
 from alexnet_tf1.batchnorm.layers import sites
-from alexnet_tf1.reporting import text
+from alexnet_tf1.cli import output
 
 EDGES = {1: [2, 3], 2: [4], 3: [4, 1], 4: [5], 5: []}
 
@@ -48,8 +48,8 @@ def audited() -> dict[str, Any]:
 def test_a_report_says_that_walks_were_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = audited()
     assert not any("cut" in note for note in whole["notes"])
-    assert text.faults("graph", whole).endswith("\nno faults found")
+    assert output.faults("graph", whole).endswith("\nno faults found")
     monkeypatch.setattr(sites, "_STEPS", 3)
     cut = audited()
     assert any("walks through the graph were cut" in note for note in cut["notes"])
-    assert not text.faults("graph", cut).endswith("\nno faults found")
+    assert not output.faults("graph", cut).endswith("\nno faults found")

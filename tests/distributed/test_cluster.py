@@ -8,6 +8,7 @@ import pytest
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.distributed import cluster, launch, packet_filter
+from alexnet_tf1.distributed.replicas import Team
 from alexnet_tf1.errors import UserError
 
 TWO = ["127.0.0.1:2222", "127.0.0.1:2223"]
@@ -98,15 +99,19 @@ def test_a_wrong_tf_config_is_one_line(text, monkeypatch, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def team(workers, task=0, devices=1):
+    return Team(cluster.Cluster(("a:1",) * workers, task), devices)
+
+
 def test_the_parts_of_a_batch():
-    assert [cluster.part(20, 4, range(t, t + 1)) for t in (0, 3)] == [slice(0, 5), slice(15, 20)]
-    assert cluster.part(24, 6, range(2, 4)) == slice(8, 16)
+    assert [team(4, t).part(20) for t in (0, 3)] == [slice(0, 5), slice(15, 20)]
+    assert team(3, 1, devices=2).part(24) == slice(8, 16)
 
 
 @pytest.mark.parametrize(("size", "replicas", "near"), [(20, 3, "18 or 21"), (3, 4, "use 4")])
 def test_an_uneven_split_is_refused(size, replicas, near):
     with pytest.raises(UserError, match=f"--batch-size {size} .* {replicas} .*{near}"):
-        cluster.part(size, replicas, range(1))
+        team(replicas).part(size)
 
 
 def test_an_uneven_split_leaves_no_folder(tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster
-from alexnet_tf1.distributed.train import check_wanted
+from alexnet_tf1.distributed.handshake import check_wanted
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs.recovery import problem
 

@@ -29,7 +29,10 @@ from alexnet_tf1.supervisor.run import run_training
 
 FAST = choose(fast=True, bfloat16=False, gpu=False)
 FAST_BFLOAT16 = choose(fast=True, bfloat16=True, gpu=False)
-SHORT = {"dataset": "synthetic", "fast": True, "steps": 45, "test_batches": 5}
+BATCH = 8
+SHORT = {
+    "dataset": "synthetic", "fast": True, "steps": 45, "batch_size": BATCH, "test_batches": 5,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +40,18 @@ def data():
     return load_dataset("synthetic", None, announce=print)
 
 
-def one_by_one(data, steps, ops=ORIGINAL, learning_rate=1e-3, **settings):
+def one_by_one(data, steps, ops=ORIGINAL, learning_rate=1e-3, batch_size=BATCH, **settings):
     """Losses and variables after `steps` of the original's loop."""
     hooks = Recorder(tf.train.AdamOptimizer(learning_rate), ops)
-    return train.train(TrainConfig(steps=steps, **settings), data, hooks)
+    config = TrainConfig(steps=steps, batch_size=batch_size, **settings)
+    return train.train(config, data, hooks)
 
 
 def in_graph(data, calls, ops=FAST, **settings):
     """Losses and variables after session calls of so many steps each; the first takes one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "steps_for_a_call", lambda *_: 100)
-        config = TrainConfig(fast=True, steps=sum(calls), **settings)
+        config = TrainConfig(fast=True, steps=sum(calls), batch_size=BATCH, **settings)
         return fast.train(config, data, Recorder(ops=ops, calls=calls))
 
 
@@ -89,7 +93,7 @@ def test_calls_are_cut_to_half_a_second():
     ids=["fast", "fast bfloat16", "bfloat16"],
 )
 def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original):
-    losses, variables = one_by_one(data, 100, ops, learning_rate=1e-5)
+    losses, variables = one_by_one(data, 100, ops, batch_size=20, learning_rate=1e-5)
     assert not np.array_equal(losses, original), "these are the original's ops"
     np.testing.assert_allclose(losses, original, atol=tolerance, rtol=0)
     assert {value.dtype.name for value in variables.values()} == {"float32", "int64"}
@@ -97,7 +101,7 @@ def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original)
 
 @pytest.fixture(scope="module")
 def original(data):
-    return one_by_one(data, 100, learning_rate=1e-5)[0]
+    return one_by_one(data, 100, batch_size=20, learning_rate=1e-5)[0]
 
 
 def in_float32(inputs, kernel):
@@ -223,7 +227,7 @@ def test_the_audit_sees_which_updates_the_loop_s_body_runs(update_ops, data):
         loop = fast.build_loop(config, Recorder())
         report = audit_graph(graph, [loop.train_op], net.logits, net.is_training)
         session.run(tf.global_variables_initializer())
-        images, labels = Batches(data.train, 0).next_pixels(20)
+        images, labels = Batches(data.train, 0).next_pixels(BATCH)
         feed = {loop.pixels: images[None], loop.labels: labels[None]}
         session.run(loop.train_op, feed)
         moved = [session.run(norm.moving_mean).any() for norm in net.norms]

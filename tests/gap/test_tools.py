@@ -18,7 +18,7 @@ NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training
 @pytest.fixture(scope="module", autouse=True)
 def fewer_images():
     """Most of the time here goes into testing images and estimating statistics from them."""
-    generate = functools.partial(synthetic.generate, train_images=500, test_images=500)
+    generate = functools.partial(synthetic.generate, train_images=300, test_images=200)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", generate)
         yield
@@ -30,7 +30,7 @@ def run(fewer_images, request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tools") / request.param
     run_training(
         TrainConfig(
-            dataset="synthetic", steps=125, test_every=125, batch_size=20, test_batches=5,
+            dataset="synthetic", steps=125, test_every=125, batch_size=8, test_batches=5,
             fc_batch_norm="ema", update_ops=request.param, run_dir=str(folder),
         )
     )  # fmt: skip
@@ -88,7 +88,7 @@ def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
 
 
 def test_diagnose_measures_explains_and_draws(run, right, capsys):
-    status, found = as_json(capsys, "diagnose", run, "--images", "100", "--fail-gap", "20")
+    status, found = as_json(capsys, "diagnose", run, "--images", "40", "--fail-gap", "20")
     assert status == (1 if found["gap_points"] > 20 else 0)
     assert json.loads((run / "diagnose.json").read_text()) == found
     assert (run / "diagnose.png").read_bytes().startswith(b"\x89PNG")
@@ -107,7 +107,7 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys):
 
 
 def test_fail_gap_decides_the_exit_status(run, capsys):
-    status, out, _ = command(capsys, "diagnose", run, "--images", "60", "--fail-gap=-101")
+    status, out, _ = command(capsys, "diagnose", run, "--images", "20", "--fail-gap=-101")
     assert status == 1
     assert "gap: " in out
     assert "synthetic" in out
@@ -115,7 +115,7 @@ def test_fail_gap_decides_the_exit_status(run, capsys):
 
 def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     _, before = as_json(capsys, "evaluate", run, "--checkpoint", "125")
-    status, out, _ = command(capsys, "recalibrate", run, "--images", "500")
+    status, out, _ = command(capsys, "recalibrate", run, "--images", "300")
     assert status == 0
     assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
@@ -125,13 +125,13 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     assert after["batch_statistics_accuracy_full"] == before["batch_statistics_accuracy_full"]
     # The sabotaged graph stays at fault, the checkpoint does not.
     assert as_json(capsys, "doctor", run)[0] == 0
-    _, diagnosis = as_json(capsys, "diagnose", run, "--images", "60")
+    _, diagnosis = as_json(capsys, "diagnose", run, "--images", "20")
     assert right or "it was recalibrated" in diagnosis["verdict"][0]
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
     assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")
     # Again: beside the first, which stays.
-    command(capsys, "recalibrate", run, "--images", "200")
+    command(capsys, "recalibrate", run, "--images", "100")
     assert as_json(capsys, "evaluate", run)[1]["checkpoint"].endswith("-recalibrated-2")
     assert (run / "checkpoints/model.ckpt-125-recalibrated.index").exists()
 

@@ -93,18 +93,6 @@ def test_layer_by_layer_gives_the_population_s_statistics_under_inference(two_la
     np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_one_pass_gives_the_population_s_statistics_under_batch_statistics(two_layers):
-    session, x, is_training, _, repair, batches = two_layers
-    found = repair.in_one_pass(session, ({x: b, is_training: True} for b in batches))
-    everything = np.concatenate(batches)
-    np.testing.assert_allclose(found["a"].variance, everything.var(0), rtol=1e-5)
-    # not the mean of the batches' variances, which lacks how their means differ
-    assert (found["a"].variance > 1.15 * np.mean([b.var(0) for b in batches], 0)).all()
-    inner = np.concatenate([np.maximum(normalise(b, b.mean(0), b.var(0)), 0) for b in batches])
-    np.testing.assert_allclose(found["b"].mean, inner.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(found["b"].variance, inner.var(0), rtol=1e-4)
-
-
 def found(accuracies, faults=(), distances=(0.0, 1.0), changed=()):
     """A diagnosis of one layer: accuracy by (mode, size, order)."""
     return {

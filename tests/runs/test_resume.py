@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.forked import Command
 from support.run_files import metrics, variables
-from support.small_set import SMALL
+from support.small_set import TINY
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.cli import main as cli
@@ -19,6 +19,7 @@ from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.recovery import problem
@@ -27,7 +28,7 @@ from alexnet_tf1.supervisor.hooks import RunHooks
 
 STEPS = 24
 OPTIONS = [
-    "--dataset", "synthetic", "--batch-size", "20", "--log-every", "3", "--test-every", "8",
+    "--dataset", "synthetic", "--batch-size", "4", "--log-every", "3", "--test-every", "8",
     "--test-batches", "4", "--checkpoint-every", "6",
 ]  # fmt: skip
 RECIPE = ["--recipe", "quick", "--shift", "2"]
@@ -59,7 +60,8 @@ def assert_same_run(folder, whole):
 def small_data():
     """15 batches of training images: the second half of each run begins them again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        patch.setattr(synthetic, "generate", TINY)
+        patch.setattr(plots, "curves", lambda *_: None)  # a quarter of the time of such a run
         yield
 
 
@@ -118,7 +120,7 @@ def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
     assert result["steps"] == 16
     assert problem(str(run / "checkpoints/model.ckpt-16")) is None
     assert resume(run) == 0
-    ours, theirs = variables(run, STEPS), variables(whole / variant)
+    ours, theirs = variables(run, STEPS), variables(whole / variant, STEPS)
     for name, value in theirs.items():
         np.testing.assert_array_equal(ours[name], value, err_msg=name)
     assert metrics(run) == metrics(whole / variant)
@@ -132,7 +134,7 @@ def test_a_signal_in_a_test(batch, at, whole, tmp_path, monkeypatch):
 
     def batches_and_signal(split, batch_size):
         tests.append(len(split.labels))
-        final = len(split.labels) == 100  # a [Test] line has 80
+        final = len(split.labels) == 20  # a [Test] line has 16
         for number, found in enumerate(in_order(split, batch_size)):
             wanted = final if batch == 3 else len(tests) == at // 8
             if number == batch and wanted:
@@ -146,7 +148,7 @@ def test_a_signal_in_a_test(batch, at, whole, tmp_path, monkeypatch):
     assert json.loads((run / "result.json").read_text())["steps"] == at
     assert resume(run) == 0
     assert metrics(run) == metrics(whole / "default")
-    for name, value in variables(whole / "default").items():
+    for name, value in variables(whole / "default", STEPS).items():
         np.testing.assert_array_equal(variables(run, STEPS)[name], value, err_msg=name)
 
 
@@ -186,7 +188,7 @@ def test_a_finished_run_says_so(whole, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--batch-size", "6"], r"--batch-size 6 \(the run's: 20\)"),
+        (["--batch-size", "6"], r"--batch-size 6 \(the run's: 4\)"),
         (["--fast", "--seed", "1"], r"--fast True \(the run's: False\), --seed 1 \(the run's: 0\)"),
         (["--steps", "10"], r"--steps 10 is less than the run's 24"),
         (["--precision", "bfloat16"], r"--precision bfloat16 \(the run's: float32\)"),
@@ -207,8 +209,8 @@ def test_a_rate_that_came_down_to_0_does_not_go_on(whole):
 
 
 def test_the_run_s_own_options_are_not(whole):
-    given = {"batch_size": 20, "dataset": "auto", "run_dir": str(whole / "default")}
-    assert settings(given).batch_size == 20
+    given = {"batch_size": 4, "dataset": "auto", "run_dir": str(whole / "default")}
+    assert settings(given).batch_size == 4
     assert settings({**given, "dataset": "synthetic"}).dataset == "synthetic"
 
 

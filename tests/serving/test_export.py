@@ -42,8 +42,8 @@ def run_folder(small_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "a"
     run_training(
         TrainConfig(
-            dataset="synthetic", steps=STEPS, fc_batch_norm="ema", run_dir=str(folder),
-            log_every=STEPS, test_every=10_000,
+            dataset="synthetic", steps=STEPS, batch_size=4, fc_batch_norm="ema",
+            run_dir=str(folder), log_every=STEPS, test_every=10_000,
         )
     )  # fmt: skip
     return folder

@@ -48,7 +48,8 @@ USAGE = [
     Case(("train", "stray"), ("stray", "--help")),
     Case(("train", "--steps"), ("--steps",)),
     Case(("launch", "--workers=65", "--", "train"), ("--workers 65",)),
-    *[Case((c,), ("required", "--help")) for c in (*ON_RUNS, "audit", "doctor")],
+    *[Case((c,), ("required", "--help")) for c in (*ON_RUNS, "doctor")],
+    Case(("audit",), ("GRAPH", "--explain", "--help")),
     *[Case((c, "run", "stray"), ("stray",)) for c in (*ON_RUNS, "audit", "doctor")],
     *[Case((c, ""), ("nothing is given",)) for c in (*ON_RUNS, "audit", "doctor")],
 ]

@@ -66,7 +66,7 @@ OPTIONS = {
     },
     "recalibrate": {**ON_RUN, "--images": NO_COUNT},
     "audit": {
-        **dict.fromkeys(("--train-op", "--logits", "--is-training"), NO_NAME),
+        **dict.fromkeys(("--train-op", "--logits", "--is-training", "--explain"), NO_NAME),
         "--json": ["yes"],
         "--images": ["2"],
     },

@@ -1,19 +1,22 @@
 """Runs the command line in forks of a server that has TensorFlow imported: a second less each."""
 
+import functools
 import multiprocessing
 import os
 import sys
 import time
 from pathlib import Path
 
-from support.small_set import SMALL
+from support.small_set import TINY
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.supervisor.run"])
+CONTEXT.set_forkserver_preload(
+    ["tensorflow.compat.v1", "alexnet_tf1.supervisor.run", "matplotlib.backends.backend_agg"]
+)
 
 
-def command(arguments, output, largest_file=None, environment=()):
-    """Body of a fork: `alexnet-tf1 ARGUMENTS` on the small set, its output in a file."""
+def command(arguments, output, sizes, largest_file, environment):
+    """Body of a fork: `alexnet-tf1 ARGUMENTS` on a small set, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.update(environment)
     with open(output, "w") as file:
@@ -29,17 +32,19 @@ def command(arguments, output, largest_file=None, environment=()):
     from alexnet_tf1.cli import main as cli
     from alexnet_tf1.data import synthetic
 
-    synthetic.generate = SMALL
+    synthetic.generate = functools.partial(synthetic.generate, **sizes)
     sys.exit(cli.main([str(argument) for argument in arguments]))
 
 
 class Command:
     """A started command."""
 
-    def __init__(self, arguments, output: Path, largest_file=None, environment=()):
+    def __init__(
+        self, arguments, output: Path, *, generate=TINY, largest_file=None, environment=()
+    ):
         self.output = output
         self.output.unlink(missing_ok=True)
-        given = (arguments, output, largest_file, environment)
+        given = (arguments, output, generate.keywords, largest_file, environment)
         self.process = CONTEXT.Process(target=command, args=given)
         self.process.start()
 

@@ -8,6 +8,7 @@ import numpy as np
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.distributed.launch import environment_of, free_addresses
 from support.forked import Command
+from support.small_set import SMALL
 
 
 class Workers:
@@ -22,6 +23,7 @@ class Workers:
             task: Command(
                 ["train", *options, "--run-dir", self.run, *(own or {}).get(task, [])],
                 folder / f"worker{task}",
+                generate=SMALL,
                 environment=environment_of(task, self.addresses),
             )
             for task in range(count)

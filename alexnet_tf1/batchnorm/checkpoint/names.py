@@ -17,6 +17,7 @@ moving_mean/ExponentialMovingAverage) end otherwise and are neither layers nor s
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -64,44 +65,27 @@ _OPTIMIZERS = re.compile(
 
 
 class Statistic(NamedTuple):
-    """One moving statistic, by name.
+    """One moving statistic, by name."""
 
-    Attributes:
-      variable: its key in the checkpoint.
-      role: what is averaged.
-      zero_start: True if a variance kept this way starts at 0, as an ExponentialMovingAverage
-        of a tensor does, False if at 1, None if either is usual.
-      usual: whether the spelling alone says batch normalisation.
-      counters: keys under which the number of updates may be found, the likeliest first.
-    """
-
-    variable: str
-    role: Role
+    variable: str  # its key in the checkpoint
+    role: Role  # what is averaged
+    # True if a variance kept this way starts at 0, as an ExponentialMovingAverage of a tensor does,
+    # False if at 1, None if either is usual
     zero_start: bool | None
-    usual: bool
+    usual: bool  # whether the spelling alone says batch normalisation
+    # keys under which the number of updates may be found, the likeliest first
     counters: tuple[str, ...]
 
 
 @dataclass
 class LayerVariables:
-    """The variables of one normalisation layer.
+    """The variables of one normalisation layer."""
 
-    Attributes:
-      name: its scope, e.g. "batch_normalization_1".
-      affine: the keys of gamma, beta and the like.
-      statistics: its moving statistics, the mean first.
-      accumulates: whether it keeps sums instead (BigGAN's accumulators); not judged.
-    """
-
-    name: str = ""
-    affine: list[str] = field(default_factory=list)
+    name: str = ""  # its scope, e.g. "batch_normalization_1"
+    affine: list[str] = field(default_factory=list)  # the keys of gamma, beta and the like
+    # its moving statistics, the mean first
     statistics: list[Statistic] = field(default_factory=list)
-    accumulates: bool = False
-
-    @property
-    def affine_leaves(self) -> list[str]:
-        """The names of gamma, beta and the like without their scope."""
-        return [short_name(key) for key in self.affine]
+    accumulates: bool = False  # whether it keeps sums instead (BigGAN's accumulators); not judged
 
     def find(self, *roles: Role) -> Statistic | None:
         """The first statistic in one of these roles."""
@@ -112,19 +96,19 @@ _Key = tuple[str, str]  # scope and number, e.g. ("bn", "1") of bn/gamma_1
 
 
 def layers(shapes: Mapping[str, tuple[int, ...]]) -> list[LayerVariables]:
-    """Groups the normalisation layers of a checkpoint.
+    """Groups the normalisation layers of a checkpoint, given its variables' shapes by their keys.
 
-    Args:
-      shapes: the shape of every variable, by its key in the checkpoint.
-
-    Returns:
-      Layers with moving statistics, and layers with gamma or beta and none, in the order of
-      their first variables' names.
+    They are the layers with moving statistics, and those with gamma or beta and none, in the
+    order of their first variables' names.
     """
     groups: dict[_Key, LayerVariables] = {}
-    rest: list[str] = []
-    for key in shapes:
-        if not _in_optimizer(key) and not _add_affine(groups, key, shapes[key]):
+    rest = []
+    for key in itertools.filterfalse(_in_optimizer, shapes):
+        match = _AFFINE.fullmatch(_leaf(key)) if shapes[key] else None
+        if match:
+            group = (_split(key, match["prefix"]), match["n"] or "")
+            groups.setdefault(group, LayerVariables()).affine.append(key)
+        else:
             rest.append(key)
     plain: dict[_Key, list[Statistic]] = {}
     for key in rest:
@@ -178,25 +162,15 @@ def _leaf(key: str) -> str:
     return re.split(r"[/.]", plain_name(key))[-1]
 
 
-def _split(key: str, prefix: str | None) -> str:
+def _split(key: str, prefix: str | None = None) -> str:
     """The layer of `scope/prefix_role`: "scope", "scope/prefix", "prefix" or ""."""
-    name = plain_name(key)
-    scope = name[: len(name) - len(_leaf(key))].rstrip("/.")
+    scope = plain_name(key).removesuffix(_leaf(key)).rstrip("/.")
     return "/".join(part for part in (scope, prefix) if part)
 
 
 def _in_optimizer(key: str) -> bool:
     """Slots that later optimizers keep under their own name: Adam/m/bn/gamma, .OPTIMIZER_SLOT."""
     return ".OPTIMIZER_SLOT" in key or any(_OPTIMIZERS.fullmatch(part) for part in key.split("/"))
-
-
-def _add_affine(groups: dict[_Key, LayerVariables], key: str, shape: tuple[int, ...]) -> bool:
-    match = _AFFINE.fullmatch(_leaf(key))
-    if match is None or not shape:
-        return False
-    group = (_split(key, match["prefix"]), match["n"] or "")
-    groups.setdefault(group, LayerVariables()).affine.append(key)
-    return True
 
 
 def _statistic(
@@ -207,23 +181,22 @@ def _statistic(
     averaged = key[: len(name)].rpartition("/")[0]
     if leaf in ("renorm_mean", "renorm_stddev"):
         role: Role = "renorm_mean" if leaf == "renorm_mean" else "renorm_stddev"
-        return (_split(key, None), ""), Statistic(key, role, None, False, ())
+        return (_split(key), ""), Statistic(key, role, None, False, ())
     for pattern in (_MOMENTS_AVERAGE, _FUSED_AVERAGE, _NAMED_AVERAGE):
         match = pattern.fullmatch(name)
         if match and averaged not in shapes and (shapes[key] or pattern is not _NAMED_AVERAGE):
             scope = _variable_scope(match["scope"] or "", groups)
             usual = pattern is not _NAMED_AVERAGE
-            statistic = Statistic(key, _role(match), True, usual, (f"{name}/local_step",))
+            statistic = Statistic(key, _role(match["a"]), True, usual, (f"{name}/local_step",))
             return (scope, match["n"] or ""), statistic
     if re.fullmatch(r"(?:.+/)?(?:mean|variance)/EMA", name):
-        scope, _, what = averaged.rpartition("/")
-        role = "mean" if what == "mean" else "variance"
-        return (scope, ""), Statistic(key, role, False, True, (f"{name}/local_step",))
+        role = _role(short_name(averaged))
+        return (_split(averaged), ""), Statistic(key, role, False, True, (f"{name}/local_step",))
     if leaf in ("average", "_average") and re.search(r"moving_(?:mean|variance)$", averaged):
-        role = "mean" if averaged.endswith("mean") else "variance"
-        suffix = key[len(name) :]
+        role = _role(averaged.rpartition("_")[2])
+        suffix = key.removeprefix(name)
         counters = tuple(f"{averaged}/{counter}{suffix}" for counter in ("counter", "_counter"))
-        return (_split(averaged, None), ""), Statistic(key, role, True, True, counters)
+        return (_split(averaged), ""), Statistic(key, role, True, True, counters)
     match = _STATISTIC.fullmatch(leaf) or _PLAIN.fullmatch(leaf)
     return _hand_written(key, match, shapes) if match else None
 
@@ -232,21 +205,21 @@ def _hand_written(
     key: str, match: re.Match[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[_Key, Statistic] | None:
     """moving_mean, pop_var_2, bn1_running_mean, ema_mean, ..."""
-    parts = match.groupdict()
-    usual = bool(_USUAL.fullmatch(_leaf(key)[len(parts.get("prefix") or "") :].lstrip("_")))
+    parts, name, leaf = match.groupdict(), plain_name(key), _leaf(key)
+    prefix = parts.get("prefix") or ""
+    usual = bool(_USUAL.fullmatch(leaf.removeprefix(prefix).lstrip("_")))
     if not usual and not shapes[key]:
         return None  # a scalar, such as a metric
-    group = (_split(key, parts.get("prefix")), parts.get("n") or "")
-    name = plain_name(key)
-    scope = name[: len(name) - len(_leaf(key))]
+    scope = name.removesuffix(leaf)
     doubled = f"{scope}{name}/local_step"  # slim: BatchNorm/BatchNorm/moving_mean/local_step
     counters = (f"{name}/local_step", doubled, f"{scope}num_batches_tracked")
-    starts_at_1 = False if usual else None
-    return group, Statistic(key, _role(match), starts_at_1, usual, counters)
+    statistic = Statistic(
+        key, _role(parts["a"] or parts["b"]), False if usual else None, usual, counters
+    )
+    return (_split(key, prefix), parts.get("n") or ""), statistic
 
 
-def _role(match: re.Match[str]) -> Role:
-    what = match["a"] or match["b"]
+def _role(what: str) -> Role:
     if what.lower() in ("std", "stddev"):
         return "std"
     return "variance" if what in _VARIANCES or what.lower() in _VARIANCES else "mean"

@@ -14,37 +14,20 @@ from alexnet_tf1.checkpoint.reader import Checkpoint
 
 
 class Measured(NamedTuple):
-    """One moving statistic and what its values are.
+    """One moving statistic and what its values are."""
 
-    Attributes:
-      variable: its key in the checkpoint.
-      role: "mean", "variance", "std", "renorm_mean" or "renorm_stddev".
-      shape: of the variable.
-      updates: how often it was updated, where the checkpoint counts that; else None.
-      minimum: smallest finite value, in the unit of the inputs (squared for a variance); None if
-        there is none.
-      maximum: largest finite value.
-      mean: of the finite values.
-      fraction_initial: share of the values that equal the initial one, 0 to 1.
-      negative: how many values are below zero.
-      not_finite: how many values are NaN or infinite.
-    """
-
-    variable: str
-    role: str
-    shape: tuple[int, ...]
-    updates: int | None
+    variable: str  # its key in the checkpoint
+    role: str  # "mean", "variance", "std", "renorm_mean" or "renorm_stddev"
+    shape: tuple[int, ...]  # of the variable
+    updates: int | None  # how often it was updated, where the checkpoint counts that; else None
+    # smallest finite value, in the unit of the inputs (squared for a variance); None if there is
+    # none
     minimum: float | None
-    maximum: float | None
-    mean: float | None
-    fraction_initial: float
-    negative: int
-    not_finite: int
-
-    @property
-    def finite(self) -> bool:
-        """Tells whether every value is."""
-        return not self.not_finite
+    maximum: float | None  # largest finite value
+    mean: float | None  # of the finite values
+    fraction_initial: float  # share of the values that equal the initial one, 0 to 1
+    negative: int  # how many values are below zero
+    not_finite: int  # how many values are NaN or infinite
 
     @property
     def leaf(self) -> str:
@@ -55,9 +38,7 @@ class Measured(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """A strict JSON object: no NaN, no infinity."""
-        answer = self._asdict()
-        answer["shape"] = list(self.shape)
-        return answer | {"finite": self.finite}
+        return {**self._asdict(), "shape": list(self.shape), "finite": not self.not_finite}
 
 
 class Steps(NamedTuple):
@@ -73,28 +54,16 @@ class Steps(NamedTuple):
 
 
 class MeasuredLayer(NamedTuple):
-    """One batch normalisation of a checkpoint.
+    """One batch normalisation of a checkpoint."""
 
-    Attributes:
-      name: its scope, e.g. "batch_normalization_1".
-      statistics: its moving statistics, the mean first; empty if none were saved.
-      variables: what the checkpoint holds of it.
-    """
-
-    name: str
+    name: str  # its scope, e.g. "batch_normalization_1"
+    # its moving statistics, the mean first; empty if none were saved
     statistics: tuple[Measured, ...]
-    variables: LayerVariables
+    variables: LayerVariables  # what the checkpoint holds of it
 
 
 def measure_layer(checkpoint: Checkpoint, variables: LayerVariables) -> MeasuredLayer:
     """Reads and measures the moving statistics of one layer.
-
-    Args:
-      checkpoint: the checkpoint.
-      variables: the layer's variables in it.
-
-    Returns:
-      The layer.
 
     Raises:
       UserError: if a variable's bytes are damaged.
@@ -109,44 +78,34 @@ def _measured(checkpoint: Checkpoint, statistic: Statistic) -> Measured:
     starts = [0.0]
     if statistic.role in ("variance", "std", "renorm_stddev"):
         starts = {True: [0.0], False: [1.0], None: [0.0, 1.0]}[statistic.zero_start]
+    minimum = maximum = mean = None
+    if finite.size:
+        minimum, maximum = float(finite.min()), float(finite.max())
+        # float64 values near the largest one add up to infinity: scaled, they do not.
+        scale = max(-minimum, maximum) or 1.0
+        mean = float((finite / scale).mean() * scale)
+    counts = (_scalar(checkpoint, counter) for counter in statistic.counters)
+    updates = next((round(count) for count in counts if count is not None), None)
     return Measured(
-        variable=statistic.variable,
-        role=statistic.role,
-        shape=values.shape,
-        updates=_updates(checkpoint, statistic),
-        minimum=float(finite.min()) if finite.size else None,
-        maximum=float(finite.max()) if finite.size else None,
-        mean=_finite_mean(finite),
+        statistic.variable,
+        statistic.role,
+        values.shape,
+        updates,
+        minimum,
+        maximum,
+        mean,
         fraction_initial=max(float((values == start).mean()) for start in starts),
         negative=int((values < 0).sum()),
         not_finite=int(values.size - finite.size),
     )
 
 
-def _finite_mean(finite: Any) -> float | None:
-    """The mean without overflow: float64 values near the largest one add up to infinity."""
-    if not finite.size:
-        return None
-    scale = float(np.abs(finite).max()) or 1.0
-    return float((finite / scale).mean() * scale)
-
-
-def _updates(checkpoint: Checkpoint, statistic: Statistic) -> int | None:
-    for counter in statistic.counters:
-        value = _scalar(checkpoint, counter)
-        if value is not None:
-            return round(value)
-    return None
-
-
 def _scalar(checkpoint: Checkpoint, name: str) -> float | None:
     """The finite value of a number in the checkpoint; None if there is no such number."""
     variable = checkpoint.variables.get(name)
-    if (
-        variable is None
-        or variable.shape
-        or not (variable.dtype.is_integer or variable.dtype.is_floating)
-    ):
+    if variable is None or variable.shape:
+        return None
+    if not (variable.dtype.is_integer or variable.dtype.is_floating):
         return None
     value = float(checkpoint.read(name))
     return value if math.isfinite(value) else None

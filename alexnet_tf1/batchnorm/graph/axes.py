@@ -9,24 +9,24 @@ from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, Tensor
 from alexnet_tf1.batchnorm.graph.ops import PASSED, is_fused
 
-_ITEM_OF_LIST = frozenset({"TensorListGetItem", "TensorArrayReadV3", "TensorArrayReadV2"})
-_IMAGES = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeBmp", "DecodeAndCropJpeg"})
+# One element of a list, or one image.
+_ITEMS = frozenset(
+    """TensorListGetItem TensorArrayReadV3 TensorArrayReadV2 DecodeJpeg DecodePng DecodeImage
+    DecodeBmp DecodeAndCropJpeg""".split()
+)
+_OF_IMAGES = frozenset({"Conv2D", "MaxPool", "AvgPool", "DepthwiseConv2dNative"})
 _NESTED = 8
 _STEPS = 64
 
 
 class Axes:
-    """Answers on a graph nothing is folded in.
-
-    Attributes:
-      tainted: which nodes depend on data; of two operands it is these that count.
-    """
+    """Answers on a graph nothing is folded in."""
 
     def __init__(self, plain: Folding, tainted: bytearray) -> None:
         self.plain = plain
         self.nodes = plain.nodes
         self.walks = plain.flat.walks
-        self.tainted = tainted
+        self.tainted = tainted  # by node: 1 if it depends on data; of two operands it counts
 
     def integers(self, tensor: Tensor, depth: int = 0) -> list[int] | None:
         """A short constant vector of integers, or None; `depth` bounds the search."""
@@ -53,9 +53,7 @@ class Axes:
                 shapes = recorded.list.shape
                 if tensor.output < len(shapes) and not shapes[tensor.output].unknown_rank:
                     return len(shapes[tensor.output].dim)
-            if node.op in ("Conv2D", "MaxPool", "AvgPool", "DepthwiseConv2dNative") or is_fused(
-                node.op
-            ):
+            if node.op in _OF_IMAGES or is_fused(node.op):
                 return 4
             if node.op == "MatMul":
                 return 2
@@ -67,16 +65,13 @@ class Axes:
             if node.op not in PASSED or not node.inputs or node.op in ("Pack", "StridedSlice"):
                 return None
             # Of two operands of an elementwise operation, the larger one has the rank.
-            big = [t for t in node.inputs if self.tainted[t.node]] or node.inputs
-            tensor = big[0]
+            tensor = next((t for t in node.inputs if self.tainted[t.node]), node.inputs[0])
         self.walks.cut += 1
         return None
 
     def _reshape_rank(self, node: Node) -> int | None:
         shape = self.nodes[self.plain.resolve(node.inputs[1]).node]
-        if shape.op == "Pack":
-            return len(shape.inputs)
-        found = self.integers(node.inputs[1])
+        found = shape.inputs if shape.op == "Pack" else self.integers(node.inputs[1])
         return None if found is None else len(found)
 
     def batch_axis(self, tensor: Tensor, rank: int | None, axes: Iterable[int]) -> int | None:
@@ -94,17 +89,18 @@ class Axes:
                 if self._leads_with_one(node):
                     return None  # a batch of one made on purpose: layer or instance norm
                 break
-            elif node.op in _ITEM_OF_LIST or node.op in _IMAGES:
+            elif node.op in _ITEMS:
                 # One element of a mapped batch of images: axis 0 is the height.
                 if rank == 3 and set(axes) == {0, 1}:
                     return None
                 break
             elif node.op not in PASSED or not node.inputs:
                 break
-            big = [t for t in self.plain.passed_inputs(tensor) if self.tainted[t.node]]
-            if not big:
+            inputs = self.plain.passed_inputs(tensor)
+            big = next((t for t in inputs if self.tainted[t.node]), None)
+            if big is None:
                 break
-            tensor = big[0]
+            tensor = big
         else:
             self.walks.cut += 1
         for permutation in reversed(moves):
@@ -119,4 +115,4 @@ class Axes:
             found = self.integers(shape.inputs[0])
         else:
             found = self.integers(node.inputs[1])
-        return bool(found) and found is not None and found[0] == 1
+        return bool(found and found[0] == 1)

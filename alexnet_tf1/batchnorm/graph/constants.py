@@ -11,15 +11,7 @@ import tensorflow.compat.v1 as tf
 
 Scalar = bool | int | float | str
 
-_VALUE_FIELDS = (
-    "float_val",
-    "int_val",
-    "bool_val",
-    "int64_val",
-    "double_val",
-    "half_val",
-    "string_val",
-)
+_VALUE_FIELDS = "float_val int_val bool_val int64_val double_val half_val string_val".split()
 _SMALL = 16  # elements; axes and permutations are shorter
 _LARGEST = 1 << 64  # no integer of TensorFlow's is larger; a forged graph could square without end
 _LONGEST = 4_096  # characters of a text, for the same reason
@@ -29,18 +21,18 @@ def scalar(proto: Any) -> Scalar | None:
     """The one value that all elements of a TensorProto share, if it is written as one."""
     for name in _VALUE_FIELDS:
         values = getattr(proto, name)
-        if len(values) == 1:
-            if name == "half_val":
-                break
-            value = values[0]
-            return value.decode("latin1") if isinstance(value, bytes) else value
         if len(values) > 1:
             return None
+        if values and name == "half_val":
+            break
+        if values:
+            value: Scalar = values[0].decode("latin1") if name == "string_val" else values[0]
+            return value
     dims = [d.size for d in proto.tensor_shape.dim]
     if math.prod(dims) == 1 and (proto.tensor_content or not dims):
         array = _array(proto)
         if array is not None:
-            item = array.reshape(-1)[0].item()
+            item = array.item()
             return item if isinstance(item, (bool, int, float)) else None
     if not proto.tensor_content and proto.dtype in (tf.float32, tf.int32, tf.bool, tf.int64):
         return 0 if 0 not in dims else None  # a tensor of zeros may list no value at all
@@ -64,10 +56,6 @@ def _array(proto: Any) -> Any:
         return None
 
 
-def _divide(a: Any, b: Any) -> Any:
-    return a / b if b else None
-
-
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "LogicalAnd": lambda a, b: bool(a and b),
     "LogicalOr": lambda a, b: bool(a or b),
@@ -81,8 +69,8 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "AddV2": operator.add,
     "Sub": operator.sub,
     "Mul": operator.mul,
-    "RealDiv": _divide,
-    "Div": _divide,
+    "RealDiv": lambda a, b: a / b if b else None,
+    "Div": lambda a, b: a / b if b else None,
     "Maximum": max,
     "Minimum": min,
     "Pow": lambda a, b: float(a) ** b if a > 0 else None,  # a whole number's could fill memory
@@ -102,22 +90,18 @@ FOLDED_OPS = frozenset(_BINARY) | frozenset(_UNARY)
 
 def apply(op: str, operands: list[Scalar]) -> Scalar | None:
     """Computes the operation on known scalars; None where that cannot be done."""
+    value = None
     try:
         if len(operands) == 2 and op in _BINARY:
-            return _scalar_or_none(_BINARY[op](operands[0], operands[1]))
-        if op in _UNARY:
-            return _scalar_or_none(_UNARY[op](operands[0]))
-    except (TypeError, ValueError, OverflowError, ArithmeticError):
+            value = _BINARY[op](*operands)
+        elif op in _UNARY:
+            value = _UNARY[op](operands[0])
+    except (TypeError, ValueError, ArithmeticError):
         return None
-    return None
-
-
-def _scalar_or_none(value: Any) -> Scalar | None:
-    if isinstance(value, int):
-        return value if abs(value) <= _LARGEST else None
-    if isinstance(value, str):
-        return value if len(value) <= _LONGEST else None
-    return value if isinstance(value, float) else None
+    too_large = (isinstance(value, int) and abs(value) > _LARGEST) or (
+        isinstance(value, str) and len(value) > _LONGEST
+    )
+    return value if isinstance(value, (int, float, str)) and not too_large else None
 
 
 def cast(value: Scalar, dtype: int) -> Scalar | None:

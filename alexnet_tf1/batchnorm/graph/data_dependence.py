@@ -12,6 +12,11 @@ _DRAWS = (
 )
 _READERS = frozenset({"ReadFile", "OneShotIterator", "LookupTableFindV2"})
 _RUNS = frozenset({"_Arg", "_Loop", "_Ret", "_Call", "_Frame", "Merge", "RefMerge", "NoOp"})
+_NEVER_DATA = frozenset(
+    """Shape ShapeN Size Rank ZerosLike OnesLike NoOp VarHandleOp RestoreV2 Restore RestoreSlice
+    MergeV2Checkpoints _Frame _Call VarIsInitializedOp IsVariableInitialized
+    BroadcastGradientArgs""".split()
+)
 _WRITES = ("Assign", "StatefulPartitionedCall", "StatelessIf", "StatelessWhile", "StatelessCase")
 
 
@@ -22,20 +27,11 @@ def tainted_nodes(flat: FlatGraph, variables: Variables, order: list[NodeId]) ->
     for _ in range(3 if loops else 1):
         for node_id in order:
             node = flat.nodes[node_id]
-            if tainted[node_id] or _never_data(node) or node_id in variables.reading:
+            if tainted[node_id] or node.op in _NEVER_DATA or node_id in variables.reading:
                 continue
             if any(tainted[t.node] for t in node.inputs) or _is_data_source(node):
                 tainted[node_id] = 1
     return tainted
-
-
-def _never_data(node: Node) -> bool:
-    op = node.op
-    return (
-        op in ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike", "NoOp", "VarHandleOp")
-        or op in ("RestoreV2", "Restore", "RestoreSlice", "MergeV2Checkpoints", "_Frame", "_Call")
-        or op in ("VarIsInitializedOp", "IsVariableInitialized", "BroadcastGradientArgs")
-    )
 
 
 def _is_data_source(node: Node) -> bool:
@@ -59,6 +55,4 @@ def _is_data_source(node: Node) -> bool:
 def _says_scalar(node: Node) -> bool:
     # Old graphs write an unknown shape as no dimensions at all.
     recorded = node.attr("_output_shapes")
-    if recorded is None or not recorded.list.shape:
-        return True
-    return not recorded.list.shape[0].unknown_rank
+    return not (recorded and recorded.list.shape and recorded.list.shape[0].unknown_rank)

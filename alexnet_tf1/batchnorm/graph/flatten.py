@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorflow.python.framework import op_def_registry
 
@@ -23,53 +23,49 @@ MAX_NODES = 400_000
 MAX_DEPTH = 48
 OUTPUT = re.compile(r"[0-9]{1,9}")  # what follows the colon in a tensor's name
 
-_CALL_ATTRS = {
-    "PartitionedCall": "f",
-    "StatefulPartitionedCall": "f",
-    "TPUPartitionedCall": "f",
-    "RemoteCall": "f",
-    "BatchFunction": "f",
-    "XlaLaunch": "function",
-}
-_IF = {"If", "StatelessIf"}
-_WHILE = {"While", "StatelessWhile"}
+_CALL_ATTRS = dict.fromkeys(
+    """PartitionedCall StatefulPartitionedCall TPUPartitionedCall RemoteCall
+    BatchFunction""".split(),
+    "f",
+) | {"XlaLaunch": "function"}
+# Attributes with the functions of If and While: their labels, and the predicate that asks for each.
+_Functions = dict[str, tuple[str, "bool | None"]]
+_IF: _Functions = {"then_branch": ("then", True), "else_branch": ("else", False)}
+_WHILE: _Functions = {"cond": ("cond", None), "body": ("body", None)}
+_LABELLED = {"If": _IF, "StatelessIf": _IF, "While": _WHILE, "StatelessWhile": _WHILE}
 _CASE = {"Case", "StatelessCase"}
 
 
-class _Call:
+class _Callee(NamedTuple):
+    """A function that a node calls once per run."""
+
+    label: str
+    function: str
+    want: bool | int | None = None  # the node's input 0 that makes it run; None: always
+
+
+class _Call(NamedTuple):
     """A call while it waits to be expanded."""
 
-    __slots__ = ("callees", "node", "path", "rets", "stack")
-
-    def __init__(self, node: Node, rets: list[NodeId], path: str) -> None:
-        self.node = node  # the `_Call` node; its inputs are the caller's
-        self.rets = rets
-        self.path = path
-        self.callees: list[tuple[str, str, bool | int | None]] = []  # label, function, want
-        self.stack: tuple[str, ...] = ()
+    node: Node  # the `_Call` node; its inputs are the caller's
+    rets: list[NodeId]
+    callees: list[_Callee]
+    stack: tuple[str, ...]  # the functions that it lies in
 
 
 class FlatGraph:
-    """The whole graph as one table, functions inlined.
-
-    Attributes:
-      nodes: the table.
-      top: what a name at the graph's top level stands for: a node id, or the ids of
-        a call's outputs and of the call itself.
-      consumers: for each node, the nodes that take one of its outputs, and as which input.
-      truncated: names of calls left unexpanded because of recursion or size.
-      walks: walks through this graph, and counts those that were cut.
-    """
+    """The whole graph as one table, functions inlined."""
 
     def __init__(self, graph_def: Any, op_defs: dict[str, Any] | None = None) -> None:
         self.nodes: list[Node] = []
-        self.truncated: list[str] = []
-        self.walks = Walks()
+        self.truncated: list[str] = []  # calls left unexpanded because of recursion or size
+        self.walks = Walks()  # through this graph, and counts those that were cut
         self._promised = 0  # nodes of the calls in the queue
         self._library = {f.signature.name: f for f in graph_def.library.function}
         self._op_defs = op_defs or {}
         self._outputs: dict[str, list[tuple[str, str, str]]] = {}
         self._queue: deque[_Call] = deque()
+        # What a name at the top level stands for: a node, or a call with its outputs.
         self.top: dict[str, NodeId | _Call] = self._scope("", graph_def.node, {}, None, ())
         while self._queue:
             self._expand(self._queue.popleft())
@@ -86,14 +82,13 @@ class FlatGraph:
     def run_nodes(self, name: str) -> list[NodeId]:
         """Ids of the nodes that running this top-level operation runs."""
         entry = self.top[name]
-        if isinstance(entry, int):
-            return [entry]
-        return [entry.node.id, *entry.rets]
+        return [entry] if isinstance(entry, int) else [entry.node.id, *entry.rets]
 
     # ---- building ----------------------------------------------------------------
 
     def _add(self, name: str, op: str, definition: Any) -> Node:
-        node = Node(NodeId(len(self.nodes)), name, op, definition)
+        node_id = NodeId(len(self.nodes))
+        node = Node(node_id, name, op, definition, place=node_id)
         self.nodes.append(node)
         return node
 
@@ -110,93 +105,75 @@ class FlatGraph:
         for definition in definitions:
             name = path + definition.name
             callees = self._callees(definition)
-            if callees and not self._may_expand(name, callees, stack):
-                callees = []
-            if callees:
+            if callees and self._may_expand(name, callees, stack):
                 call = self._new_call(name, definition, callees, stack)
-                names[definition.name] = call
-                fresh.append((call.node, definition))
+                node, names[definition.name] = call.node, call
                 self._queue.append(call)
             else:
                 node = self._add(name, definition.op, definition)
                 names[definition.name] = node.id
-                fresh.append((node, definition))
+            fresh.append((node, definition))
         for node, definition in fresh:
             self._resolve(node, definition, names)
             if frame is not None:
                 node.controls.append(frame)
         return names
 
-    def _may_expand(
-        self, name: str, callees: list[tuple[str, str, bool | int | None]], stack: tuple[str, ...]
-    ) -> bool:
-        size = sum(_size(self._library[function]) for _, function, _ in callees)
+    def _may_expand(self, name: str, callees: list[_Callee], stack: tuple[str, ...]) -> bool:
+        size = self._size(callees)
         fits = len(stack) < MAX_DEPTH and len(self.nodes) + self._promised + size < MAX_NODES
-        if fits and not any(function in stack for _, function, _ in callees):
+        if fits and not any(callee.function in stack for callee in callees):
             self._promised += size
             return True
         self.truncated.append(name)
         return False
 
-    def _callees(self, definition: Any) -> list[tuple[str, str, bool | int | None]]:
-        """(label, function, want) of each function that the node calls once per run."""
+    def _size(self, callees: list[_Callee]) -> int:
+        """Counts the nodes that calling them adds at most: parameters, outputs, loops, body."""
+        functions = [self._library[callee.function] for callee in callees]
+        return sum(
+            len(f.signature.input_arg) + 2 * len(f.signature.output_arg) + len(f.node_def) + 2
+            for f in functions
+        )
+
+    def _callees(self, definition: Any) -> list[_Callee]:
         op, attributes = definition.op, definition.attr
-        found: list[tuple[str, str, bool | int | None]] = []
+        found: list[_Callee] = []
         if op in self._library:
-            found = [("", op, None)]
+            found = [_Callee("", op)]
         elif op in _CALL_ATTRS and _CALL_ATTRS[op] in attributes:
-            found = [("", attributes[_CALL_ATTRS[op]].func.name, None)]
-        elif op in _IF:
-            found = [
-                ("then", attributes["then_branch"].func.name, True),
-                ("else", attributes["else_branch"].func.name, False),
-            ]
-        elif op in _WHILE:
-            found = [
-                ("cond", attributes["cond"].func.name, None),
-                ("body", attributes["body"].func.name, None),
-            ]
+            found = [_Callee("", attributes[_CALL_ATTRS[op]].func.name)]
+        elif op in _LABELLED:
+            for key, (label, want) in _LABELLED[op].items():
+                found.append(_Callee(label, attributes[key].func.name, want))
         elif op in _CASE:
             branches = attributes["branches"].list.func
-            found = [(f"case_{k}", func.name, k) for k, func in enumerate(branches)]
-        return found if all(function in self._library for _, function, _ in found) else []
+            found = [_Callee(f"case_{k}", func.name, k) for k, func in enumerate(branches)]
+        return found if all(callee.function in self._library for callee in found) else []
 
     def _new_call(
-        self,
-        name: str,
-        definition: Any,
-        callees: list[tuple[str, str, bool | int | None]],
-        stack: tuple[str, ...],
+        self, name: str, definition: Any, callees: list[_Callee], stack: tuple[str, ...]
     ) -> _Call:
         node = self._add(name, "_Call", definition)
-        signature = self._library[callees[-1][1]].signature
-        rets = [self._add(name, "_Ret", definition).id for _ in signature.output_arg]
+        signature = self._library[callees[-1].function].signature
+        rets = [self._add(name, "_Ret", definition) for _ in signature.output_arg]
         for ret in rets:
-            self.nodes[ret].controls.append(node.id)
-        call = _Call(node, rets, name)
-        call.callees = callees
-        call.stack = stack
-        return call
+            ret.controls.append(node.id)
+        return _Call(node, [ret.id for ret in rets], callees, stack)
 
     def _resolve(self, node: Node, definition: Any, names: dict[str, NodeId | _Call]) -> None:
         """Turns the NodeDef's input strings into flat tensors; unknown names are dropped."""
         for text in definition.input:
             if text.startswith("^"):
-                entry = names.get(text[1:])
-                if entry is not None:
-                    node.controls.append(entry if isinstance(entry, int) else entry.node.id)
-                continue
-            tensor = self._tensor(text, names)
-            if tensor is not None:
+                node.controls.extend(_node_of(names.get(text[1:])))
+            elif (tensor := self._tensor(text, names)) is not None:
                 node.inputs.append(tensor)
 
     def _tensor(self, text: str, names: dict[str, NodeId | _Call]) -> Tensor | None:
         """Resolves "node", "node:0" or, in a function's body, "node:output_name:0"."""
         parts = text.split(":")
         entry = names.get(parts[0])
-        if entry is None:
-            return None
-        if not all(OUTPUT.fullmatch(number) for number in parts[1:][-1:]):
+        if entry is None or (len(parts) > 1 and not OUTPUT.fullmatch(parts[-1])):
             return None
         if len(parts) == 3:
             return _output(entry, self._output_index(entry, parts[1], int(parts[2])))
@@ -205,16 +182,20 @@ class FlatGraph:
     def _output_index(self, entry: NodeId | _Call, name: str, offset: int) -> int:
         """Flat index of an output that a function's body names by its OpDef."""
         if isinstance(entry, _Call):
-            op, definition = entry.callees[-1][1], entry.node.definition
-            if entry.callees[0][0] != "":  # If, While and Case have one list named "output"
+            op, definition = entry.callees[-1].function, entry.node.definition
+            if entry.callees[0].label:  # If, While and Case have one list named "output"
                 return offset
         else:
-            node = self.nodes[entry]
-            op, definition = node.op, node.definition
+            op, definition = self.nodes[entry].op, self.nodes[entry].definition
         if definition.op in _CALL_ATTRS:
             return offset
+        if op not in self._outputs:
+            own = self._library[op].signature if op in self._library else None
+            op_def = own or op_def_registry.get(op) or self._op_defs.get(op)
+            args = op_def.output_arg if op_def is not None else ()
+            self._outputs[op] = [(a.name, a.number_attr, a.type_list_attr) for a in args]
         index = 0
-        for arg, number_attr, type_list_attr in self._outputs_of(op):
+        for arg, number_attr, type_list_attr in self._outputs[op]:
             if arg == name:
                 return index + offset
             if number_attr:
@@ -225,41 +206,30 @@ class FlatGraph:
                 index += 1
         return offset
 
-    def _outputs_of(self, op: str) -> list[tuple[str, str, str]]:
-        if op not in self._outputs:
-            if op in self._library:
-                op_def = self._library[op].signature
-            else:
-                op_def = op_def_registry.get(op) or self._op_defs.get(op)
-            args = op_def.output_arg if op_def is not None else ()
-            self._outputs[op] = [(a.name, a.number_attr, a.type_list_attr) for a in args]
-        return self._outputs[op]
-
     # ---- expanding calls -----------------------------------------------------------
 
     def _expand(self, call: _Call) -> None:
         """Replaces a call by the bodies of its functions."""
-        node = call.node
-        self._promised -= sum(_size(self._library[function]) for _, function, _ in call.callees)
-        is_while = node.definition.op in _WHILE
-        if is_while:
+        node, op = call.node, call.node.definition.op
+        self._promised -= self._size(call.callees)
+        if _LABELLED.get(op) is _WHILE:
             self._expand_while(call)
             return
-        selects = node.definition.op in _IF or node.definition.op in _CASE
+        selects = op in _LABELLED or op in _CASE or op == "RemoteCall"
         arguments = node.inputs[1:] if selects else list(node.inputs)
-        if node.definition.op == "RemoteCall":
-            arguments = node.inputs[1:]
         before = list(node.controls)
-        for label, function, want in call.callees:
-            path = f"{call.path}/{label}/" if label else f"{call.path}/"
-            frame = self._frame(call, path, want, before)
-            returned = self._body(call, function, path, frame, arguments)
-            for ret, tensor in zip(call.rets, returned, strict=False):
-                if tensor is not None:
-                    self.nodes[ret].inputs.append(tensor)
+        for callee in call.callees:
+            path = f"{node.name}/{callee.label}".rstrip("/")
+            frame = self._frame(call, path, callee.want, before)
+            self._pass_on(self._body(call, callee.function, path, frame, arguments), call.rets)
+
+    def _pass_on(self, tensors: list[Tensor | None], targets: list[NodeId]) -> None:
+        for tensor, target in zip(tensors, targets, strict=False):
+            if tensor is not None:
+                self.nodes[target].inputs.append(tensor)
 
     def _frame(self, call: _Call, path: str, want: bool | int | None, before: list[NodeId]) -> Node:
-        frame = self._add(path.rstrip("/"), "_Frame", call.node.definition)
+        frame = self._add(path, "_Frame", call.node.definition)
         frame.want = want
         frame.inputs = list(call.node.inputs)
         frame.controls = before
@@ -267,20 +237,18 @@ class FlatGraph:
         return frame
 
     def _expand_while(self, call: _Call) -> None:
-        loops = []
-        for ret, tensor in zip(call.rets, call.node.inputs, strict=False):
-            loop = self._add(call.path, "_Loop", call.node.definition)
+        node, loops = call.node, []
+        for ret, tensor in zip(call.rets, node.inputs, strict=False):
+            loop = self._add(node.name, "_Loop", node.definition)
             loop.inputs = [tensor]
-            loops.append(loop)
+            loops.append(loop.id)
             self.nodes[ret].inputs.append(Tensor(loop.id, 0))
-        variables = [Tensor(loop.id, 0) for loop in loops]
-        frame = self._frame(call, call.path + "/", None, list(call.node.controls))
+        variables = [Tensor(loop, 0) for loop in loops]
+        frame = self._frame(call, node.name, None, list(node.controls))
         for label, function, _ in call.callees:
-            returned = self._body(call, function, f"{call.path}/{label}/", frame, variables)
+            returned = self._body(call, function, f"{node.name}/{label}", frame, variables)
             if label == "body":
-                for loop, value in zip(loops, returned, strict=False):
-                    if value is not None:
-                        loop.inputs.append(value)
+                self._pass_on(returned, loops)
 
     def _body(
         self, call: _Call, function: str, path: str, frame: Node, arguments: list[Tensor]
@@ -289,42 +257,32 @@ class FlatGraph:
         fdef = self._library[function]
         names: dict[str, NodeId | _Call] = {}
         for k, arg in enumerate(fdef.signature.input_arg):
-            node = self._add(path + arg.name, "_Arg", call.node.definition)
+            node = self._add(f"{path}/{arg.name}", "_Arg", call.node.definition)
             node.controls.append(frame.id)
-            if k < len(arguments):
-                node.inputs.append(arguments[k])
+            node.inputs.extend(arguments[k : k + 1])
             names[arg.name] = node.id
         first = len(self.nodes)
-        self._scope(path, fdef.node_def, names, frame.id, (*call.stack, function))
-        for node in self.nodes[first:]:
-            node.place = call.node.place
+        self._scope(f"{path}/", fdef.node_def, names, frame.id, (*call.stack, function))
         # Whoever runs the call runs its control outputs, and all that its body writes; but a
         # session lowers an If, While or Case to Switch and Merge, and so prunes its body.
         lowered = call.node.definition.attr["_lower_using_switch_merge"].b
         for node in self.nodes[first:]:
+            node.place = call.node.place
             if (node.op == "_Call" or _writes(node.op)) and not lowered:
                 call.node.controls.append(node.id)
         for target in fdef.control_ret.values():
-            entry = names.get(target)
-            if entry is not None:
-                call.node.controls.append(entry if isinstance(entry, int) else entry.node.id)
-        returned: list[Tensor | None] = []
-        for arg in fdef.signature.output_arg:
-            text = fdef.ret.get(arg.name, "")
-            returned.append(self._tensor(text, names) if text else None)
-        return returned
+            call.node.controls.extend(_node_of(names.get(target)))
+        return [self._tensor(fdef.ret.get(a.name, ""), names) for a in fdef.signature.output_arg]
 
     # ---- after building --------------------------------------------------------------
 
     def _cut_invariant_loops(self) -> None:
         """Drops the back edge of loop variables that the loop only passes on."""
         for node in self.nodes:
-            if node.op not in ("_Loop", "Merge", "RefMerge") or len(node.inputs) != 2:
-                continue
-            for k in (0, 1):
-                if self._passes_on(node.inputs[k], node.id):
-                    del node.inputs[k]
-                    break
+            if node.op in ("_Loop", "Merge", "RefMerge") and len(node.inputs) == 2:
+                back = [t for t in node.inputs if self._passes_on(t, node.id)]
+                if back:
+                    node.inputs.remove(back[0])
 
     def _passes_on(self, tensor: Tensor, target: NodeId) -> bool:
         for steps in range(64):
@@ -332,7 +290,7 @@ class FlatGraph:
             if node.id == target:
                 return steps > 0
             one = len(node.inputs) == 1 and node.op in ("_Arg", "_Ret", "_Loop")
-            if not one and node.op not in ("Identity", "NextIteration", "Switch", "RefSwitch"):
+            if not (one or node.op in ("Identity", "NextIteration", "Switch", "RefSwitch")):
                 return False
             if not node.inputs:
                 return False
@@ -340,12 +298,10 @@ class FlatGraph:
         return False
 
     def _consumers(self) -> list[list[tuple[NodeId, int]]]:
-        """For each node, (consumer id, which of the consumer's inputs)."""
+        """For each node, those that take one of its outputs, and as which of their inputs."""
         consumers: list[list[tuple[NodeId, int]]] = [[] for _ in self.nodes]
         for node in self.nodes:
-            if node.op == "_Call":
-                continue
-            inputs = node.inputs[:1] if node.op == "_Frame" else node.inputs
+            inputs = node.inputs[: {"_Call": 0, "_Frame": 1}.get(node.op)]
             for k, (source, _) in enumerate(inputs):
                 consumers[source].append((node.id, k))
         return consumers
@@ -357,10 +313,11 @@ def _output(entry: NodeId | _Call, output: int) -> Tensor | None:
     return Tensor(entry.rets[output], 0) if 0 <= output < len(entry.rets) else None
 
 
-def _size(function: Any) -> int:
-    """Counts the nodes a call of the function adds at most: parameters, outputs, loops, body."""
-    arguments = len(function.signature.input_arg) + 2 * len(function.signature.output_arg)
-    return arguments + len(function.node_def) + 2
+def _node_of(entry: NodeId | _Call | None) -> list[NodeId]:
+    """The node that waiting for a name waits for; none if there is no such name."""
+    if entry is None:
+        return []
+    return [entry if isinstance(entry, int) else entry.node.id]
 
 
 def _writes(op: str) -> bool:

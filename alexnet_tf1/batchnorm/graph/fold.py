@@ -21,40 +21,38 @@ from alexnet_tf1.batchnorm.graph.ops import (
 )
 
 _VALUE_UNCHANGED = frozenset(
-    """Reshape Squeeze ExpandDims BroadcastTo Tile Bitcast Transpose Fill Pack""".split()
+    "Reshape Squeeze ExpandDims BroadcastTo Tile Bitcast Transpose Pack".split()
 )
 _ZERO_WINS = frozenset({"Mul", "MulNoNan", "LogicalAnd"})
 _PENDING = 2
+# By operation, the first and the second operand that leave the other one as it is.
+_NEUTRAL_FIRST = {"Add": 0, "AddV2": 0, "Mul": 1}
+_NEUTRAL = (_NEUTRAL_FIRST, _NEUTRAL_FIRST | {"Sub": 0, "RealDiv": 1, "Div": 1})
 
 
 class Folding:
-    """The graph under an assumption about some tensors.
+    """The graph under an assumption about some tensors, evaluated in the order of the nodes.
 
-    With `fold=False` nothing is evaluated: every branch is live and every input counts.
+    Without an order nothing is evaluated: every branch is live and every input counts.
     """
 
     def __init__(
         self,
         flat: FlatGraph,
         assumed: Mapping[Tensor, Scalar] | None = None,
-        *,
         order: list[NodeId] | None = None,
-        fold: bool = True,
     ) -> None:
         self.flat = flat
         self.nodes = flat.nodes
         self.assumed = dict(assumed or {})
-        size = len(self.nodes)
         self.values: dict[NodeId, Scalar] = {}
-        self.dead = bytearray(size)
         self.alias: dict[NodeId, Tensor] = {}
         self._switch: dict[NodeId, bool] = {}  # the live output of a switch
-        self.folds = fold
-        if fold:
-            self.dead = bytearray([_PENDING]) * size
-            for node_id in order if order is not None else evaluation_order(flat):
-                self._evaluate(self.nodes[node_id])
-        else:
+        self._folds = order is not None
+        self.dead = bytearray([_PENDING if self._folds else 0]) * len(self.nodes)
+        for node_id in order or ():
+            self._evaluate(self.nodes[node_id])
+        if not self._folds:
             for node in self.nodes:
                 if node.op in IDENTITIES and len(node.inputs) == 1:
                     self.alias[node.id] = node.inputs[0]
@@ -63,9 +61,7 @@ class Folding:
 
     def value(self, tensor: Tensor) -> Scalar | None:
         """The scalar that the tensor is (or is filled with), if it is known."""
-        if tensor in self.assumed:
-            return self.assumed[tensor]
-        return self.values.get(tensor.node)
+        return self.assumed.get(tensor, self.values.get(tensor.node))
 
     def runs(self, node_id: NodeId) -> bool:
         """Tells whether the node runs if something asks for it."""
@@ -110,16 +106,12 @@ class Folding:
         if node.op == "_Call":
             frames = [c for c in node.controls if self.nodes[c].op == "_Frame"]
             return int(bool(frames) and all(self.dead[c] == 1 for c in frames))
-        if any(self.dead[c] == 1 for c in node.controls):
-            return 1
-        if any(self.is_dead(t) for t in node.inputs):
+        if any(self.dead[c] == 1 for c in node.controls) or any(map(self.is_dead, node.inputs)):
             return 1
         if node.op == "_Frame" and node.want is not None and node.inputs:
             chosen = self.value(node.inputs[0])
             if chosen is not None and not isinstance(chosen, str):
-                if isinstance(node.want, bool):
-                    return int(bool(chosen) != node.want)
-                return int(chosen != node.want)
+                return int((bool(chosen) if isinstance(node.want, bool) else chosen) != node.want)
         return 0
 
     def _evaluate_merge(self, node: Node) -> None:
@@ -132,13 +124,16 @@ class Folding:
         self.dead[node.id] = int(not live and not pending and bool(node.inputs))
         if pending or not live:
             return
-        values = {self.value(t) for t in live}
         if len(live) == 1:
             self.alias[node.id] = live[0]
-        if len(values) == 1 and None not in values:
-            (known,) = values
-            if known is not None:
-                self.values[node.id] = known
+        known = self._common(live)
+        if known is not None:
+            self.values[node.id] = known
+
+    def _common(self, tensors: list[Tensor]) -> Scalar | None:
+        """The one value that all of them have, if it is known."""
+        values = {self.value(t) for t in tensors}
+        return values.pop() if len(values) == 1 else None
 
     def _evaluate_switch(self, node: Node) -> Scalar | None:
         if len(node.inputs) < 2:
@@ -165,21 +160,16 @@ class Folding:
             value, to = self.value(inputs[0]), node.attr("DstT")
             return constants.cast(value, to.type) if value is not None and to is not None else None
         if op in SELECTS and len(inputs) == 3:
-            return self._known_select(node)
+            chosen = self.value(inputs[0])
+            if chosen is None:
+                return None
+            self.alias[node.id] = inputs[1 if chosen else 2]
+            return self.value(self.alias[node.id])
         if op == "Fill":
             return self.value(inputs[1]) if len(inputs) > 1 else None
         if op in _VALUE_UNCHANGED:
-            values = {self.value(t) for t in (inputs if op == "Pack" else inputs[:1])}
-            return values.pop() if len(values) == 1 else None
+            return self._common(inputs if op == "Pack" else inputs[:1])
         return self._known_arithmetic(node) if op in constants.FOLDED_OPS else None
-
-    def _known_select(self, node: Node) -> Scalar | None:
-        chosen = self.value(node.inputs[0])
-        if chosen is None:
-            return None
-        taken = node.inputs[1 if chosen else 2]
-        self.alias[node.id] = taken
-        return self.value(taken)
 
     def _known_arithmetic(self, node: Node) -> Scalar | None:
         operands = [self.value(t) for t in node.inputs]
@@ -193,26 +183,18 @@ class Folding:
         if node.op == "LogicalOr" and any(known):
             return True
         if len(operands) == 2 and known:
-            self._note_neutral(node, operands)
+            # x + 0, x - 0, 1 * x and x / 1 are only x.
+            at = 0 if operands[0] is not None else 1  # the one that is known
+            if node.op in _NEUTRAL[at] and operands[at] == _NEUTRAL[at][node.op]:
+                self.alias[node.id] = node.inputs[1 - at]
         return None
-
-    def _note_neutral(self, node: Node, operands: list[Scalar | None]) -> None:
-        """Notes that x + 0, x - 0, 1 * x and x / 1 are only x."""
-        known_first = operands[0] is not None
-        known = operands[0] if known_first else operands[1]
-        other = node.inputs[1 if known_first else 0]
-        neutral = {"Add": 0, "AddV2": 0, "Mul": 1}.get(node.op)
-        if not known_first and neutral is None:
-            neutral = {"Sub": 0, "RealDiv": 1, "Div": 1}.get(node.op)
-        if neutral is not None and known == neutral and not isinstance(known, str):
-            self.alias[node.id] = other
 
     # ---- walks -----------------------------------------------------------------------
 
     def data_inputs(self, tensor: Tensor) -> list[Tensor]:
         """The tensors whose values this one's value depends on, one step back."""
         node = self.nodes[tensor.node]
-        if not self.folds:
+        if not self._folds:
             return node.inputs if node.op not in SHAPE_LIKE else []
         if tensor in self.assumed or node.id in self.values or node.op in SHAPE_LIKE:
             return []
@@ -230,9 +212,7 @@ class Folding:
         op, inputs = self.nodes[tensor.node].op, self.data_inputs(tensor)
         if op in FIRST_ONLY:
             return inputs[:1]
-        if op in SECOND_ONLY:
-            return inputs[1:]
-        if op in SELECTS and len(inputs) == 3:
+        if op in SECOND_ONLY or (op in SELECTS and len(inputs) == 3):
             return inputs[1:]
         return inputs[:-1] if op == "ConcatV2" and len(inputs) > 1 else inputs
 

@@ -18,36 +18,26 @@ from alexnet_tf1.errors import UserError
 TRAINABLE = "trainable_variables"
 TRAIN_OP = "train_op"
 UPDATE_OPS = "update_ops"
+_COLLECTIONS = (TRAIN_OP, TRAINABLE, UPDATE_OPS)
 MAX_BYTES = (1 << 31) - 1  # the most that a protocol buffer may have
 
 
 @dataclass
 class GraphSource:
-    """A graph as protos, with what its collections and signatures say about it.
+    """A graph as protos, with what its collections and signatures say about it."""
 
-    Attributes:
-      graph_def: the GraphDef with its function library.
-      collections: names of operations or variables, by collection name.
-      outputs: tensor names of the chosen signature's outputs (SavedModel only).
-      op_defs: OpDefs that the file carries for its own operations, by name.
-      inference_only: True for a SavedModel, which may lawfully lack a training op.
-    """
-
-    graph_def: Any
+    graph_def: Any  # the GraphDef with its function library
+    # names of operations or variables, by collection name
     collections: dict[str, list[str]] = field(default_factory=dict)
+    # tensor names of the chosen signature's outputs (SavedModel only)
     outputs: list[str] = field(default_factory=list)
+    # OpDefs that the file carries for its own operations, by name
     op_defs: dict[str, Any] = field(default_factory=dict)
-    inference_only: bool = False
+    inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
 
 
 def from_object(graph: Any) -> GraphSource:
-    """Takes a live graph or any of the protos that hold one.
-
-    Args:
-      graph: tf.Graph, GraphDef, MetaGraphDef or SavedModel.
-
-    Returns:
-      The graph as protos.
+    """Takes a tf.Graph, or the GraphDef, MetaGraphDef or SavedModel that holds one.
 
     Raises:
       UserError: for anything else.
@@ -59,7 +49,11 @@ def from_object(graph: Any) -> GraphSource:
     if isinstance(graph, saved_model_pb2.SavedModel):
         return _from_saved_model(graph, "the SavedModel", None, None)
     if hasattr(graph, "as_graph_def") and hasattr(graph, "get_collection"):
-        return _from_live(graph)
+        collections = {
+            key: [_operation_name(str(getattr(item, "name", item))) for item in items]
+            for key, items in ((key, graph.get_collection(key)) for key in _COLLECTIONS)
+        }
+        return GraphSource(graph.as_graph_def(add_shapes=True), collections)
     raise UserError(
         f"graph is a {type(graph).__name__}; give a tf.Graph, GraphDef, MetaGraphDef or SavedModel"
     )
@@ -77,9 +71,6 @@ def from_file(
       tags: tags of the wanted MetaGraph in a SavedModel; None: the only or the serving one.
       signature: name of the signature whose outputs are the logits; None: the usual one.
 
-    Returns:
-      The graph as protos.
-
     Raises:
       UserError: if there is no graph to be read there.
     """
@@ -94,16 +85,14 @@ def from_file(
             )
         where = inside
     data = _bytes_of(where)
-    as_saved_model = where.name.endswith(".pb")
-    if as_saved_model:
-        saved = _parsed(saved_model_pb2.SavedModel(), data)
+    if where.name.endswith(".pb"):
+        wanted, saved = "SavedModel", _parsed(saved_model_pb2.SavedModel(), data)
         if saved is not None and any(_holds_nodes(m.graph_def) for m in saved.meta_graphs):
             return _from_saved_model(saved, str(path), tags, signature)
     else:
-        meta = _parsed(tf.MetaGraphDef(), data)
+        wanted, meta = "MetaGraph", _parsed(tf.MetaGraphDef(), data)
         if meta is not None and _holds_nodes(meta.graph_def):
             return _from_meta_graph(meta)
-    wanted = "SavedModel" if as_saved_model else "MetaGraph"
     raise UserError(
         f"{where} is not a {wanted} with a graph in it; name a .meta file written by "
         "tf.train.Saver or export_meta_graph, or a SavedModel folder"
@@ -142,37 +131,26 @@ def _holds_nodes(graph_def: Any) -> bool:
     return len(nodes) > 0 and all(node.op and node.name for node in nodes)
 
 
-def _from_live(graph: Any) -> GraphSource:
-    """Asks a live graph for its definition and the collections that matter."""
-    collections = {
-        key: [_name_of(item) for item in graph.get_collection(key)]
-        for key in (TRAIN_OP, TRAINABLE, UPDATE_OPS)
-    }
-    return GraphSource(graph.as_graph_def(add_shapes=True), collections)
-
-
-def _name_of(item: Any) -> str:
-    return str(getattr(item, "name", item)).removeprefix("^").split(":")[0]
+def _operation_name(name: str) -> str:
+    return name.removeprefix("^").split(":")[0]
 
 
 def _from_meta_graph(meta: Any) -> GraphSource:
     """A MetaGraphDef's graph, collections and stripped op list."""
-    collections: dict[str, list[str]] = {}
-    for key in (TRAIN_OP, TRAINABLE, UPDATE_OPS):
-        if key in meta.collection_def:
-            collections[key] = _collection_names(meta.collection_def[key])
+    collections = {
+        key: _collection_names(meta.collection_def[key])
+        for key in _COLLECTIONS
+        if key in meta.collection_def
+    }
     op_defs = {op_def.name: op_def for op_def in meta.meta_info_def.stripped_op_list.op}
     return GraphSource(meta.graph_def, collections, op_defs=op_defs)
 
 
 def _collection_names(collection: Any) -> list[str]:
     """Names in a collection kept as node names or as serialised VariableDefs."""
-    names = [name.removeprefix("^").split(":")[0] for name in collection.node_list.value]
-    for data in collection.bytes_list.value:
-        definition = _parsed(variable_pb2.VariableDef(), data)
-        if definition is not None and definition.variable_name:
-            names.append(definition.variable_name.split(":")[0])
-    return names
+    definitions = [_parsed(variable_pb2.VariableDef(), d) for d in collection.bytes_list.value]
+    names = [d.variable_name for d in definitions if d is not None and d.variable_name]
+    return [_operation_name(name) for name in (*collection.node_list.value, *names)]
 
 
 def _from_saved_model(
@@ -187,15 +165,11 @@ def _from_saved_model(
         for key, value in meta.signature_def.items()
         if not key.startswith("__saved_model")
     }
-    if signature is not None:
-        if signature not in signatures:
-            known = ", ".join(sorted(signatures)) or "none"
-            raise UserError(f"{name} has no signature {signature!r}; it has: {known}")
-        source.outputs = signatures[signature]
-    elif "serving_default" in signatures:
-        source.outputs = signatures["serving_default"]
-    elif len(signatures) == 1:
-        (source.outputs,) = signatures.values()
+    if signature is not None and signature not in signatures:
+        known = ", ".join(sorted(signatures)) or "none"
+        raise UserError(f"{name} has no signature {signature!r}; it has: {known}")
+    usual = next(iter(signatures), "") if len(signatures) == 1 else "serving_default"
+    source.outputs = signatures.get(usual if signature is None else signature, [])
     return source
 
 
@@ -204,15 +178,12 @@ def _tagged(saved: Any, name: str, tags: Sequence[str] | None) -> Any:
     by_tags = {frozenset(meta.meta_info_def.tags): meta for meta in saved.meta_graphs}
     if not by_tags:
         raise UserError(f"{name} holds no graph")
-    listed = "; ".join(sorted(",".join(sorted(key)) or "(no tags)" for key in by_tags))
-    if tags is not None:
-        found = by_tags.get(frozenset(tags))
-        if found is None:
-            raise UserError(f"{name} has no graph tagged {','.join(tags)}; it has: {listed}")
-        return found
-    if len(by_tags) == 1:
+    if tags is None and len(by_tags) == 1:
         return next(iter(by_tags.values()))
-    found = by_tags.get(frozenset({"serve"}))
-    if found is None:
+    found = by_tags.get(frozenset(["serve"] if tags is None else tags))
+    if found is not None:
+        return found
+    listed = "; ".join(sorted(",".join(sorted(key)) or "(no tags)" for key in by_tags))
+    if tags is None:
         raise UserError(f"{name} holds several graphs; choose one by its tags: {listed}")
-    return found
+    raise UserError(f"{name} has no graph tagged {','.join(tags)}; it has: {listed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NewType
 
 NodeId = NewType("NodeId", int)  # a node's position in the table
@@ -15,31 +16,18 @@ class Tensor(NamedTuple):
     output: int
 
 
+@dataclass(eq=False, slots=True)
 class Node:
-    """One node of the flat table.
+    """One node of the flat table."""
 
-    Attributes:
-      id: its position in the table.
-      name: its path, e.g. "cond/then/batchnorm/Rsqrt" for a node inside a branch.
-      op: the operation, or one of the pseudo-operations of `flatten`.
-      definition: its NodeDef (for a pseudo-node, that of the call it belongs to).
-      inputs: data inputs.
-      controls: ids of the nodes that run before it.
-      place: where it stands in the graph: its own id, or that of the outermost call.
-      want: for `_Frame`, the value of its input 0 that makes its body run, or None.
-    """
-
-    __slots__ = ("controls", "definition", "id", "inputs", "name", "op", "place", "want")
-
-    def __init__(self, node_id: NodeId, name: str, op: str, definition: Any) -> None:
-        self.id = node_id
-        self.place = node_id
-        self.name = name
-        self.op = op
-        self.definition = definition
-        self.inputs: list[Tensor] = []
-        self.controls: list[NodeId] = []
-        self.want: bool | int | None = None
+    id: NodeId  # its position in the table
+    name: str  # its path, e.g. "cond/then/batchnorm/Rsqrt" for a node inside a branch
+    op: str  # the operation, or one of the pseudo-operations of `flatten`
+    definition: Any  # its NodeDef (for a pseudo-node, that of the call it belongs to)
+    place: NodeId  # where it stands in the graph: its own id, or that of the outermost call
+    inputs: list[Tensor] = field(default_factory=list)  # data inputs
+    controls: list[NodeId] = field(default_factory=list)  # the nodes that run before it
+    want: bool | int | None = None  # of a `_Frame`, the value of its input 0 that makes it run
 
     def attr(self, key: str) -> Any:
         """The attribute's AttrValue, or None (indexing a proto map would add the key)."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from alexnet_tf1.batchnorm.graph.node import Node
 
 # Their output is their input 0, whatever else they do.
-IDENTITIES = frozenset(
+_PASSED_IDENTITIES = frozenset(
     """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
-    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape LoopCond
-    DebugIdentity DebugIdentityV2 _Arg _Ret _Loop Print PrintV2
-    AssertNotNaN OptimizationBarrier XlaSharding""".split()
+    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape
+    _Arg _Ret _Loop Print OptimizationBarrier""".split()
+)
+IDENTITIES = _PASSED_IDENTITIES | frozenset(
+    "LoopCond DebugIdentity DebugIdentityV2 PrintV2 AssertNotNaN XlaSharding".split()
 )
 MERGES = frozenset({"Merge", "RefMerge", "_Arg", "_Ret", "_Loop"})
 SWITCHES = frozenset({"Switch", "RefSwitch"})
@@ -21,27 +23,28 @@ SHAPE_LIKE = frozenset(
 PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan", "MulNoNan"})
 SUMS = frozenset({"Add", "AddV2", "Sub", "AddN"})
 # They keep the batch axis where it is and work element by element on their inputs.
-ELEMENTWISE = frozenset(
-    """Add AddV2 Sub Mul RealDiv Div DivNoNan MulNoNan AddN Neg Abs Square Sqrt Rsqrt Pow
-    Reciprocal Inv Maximum Minimum SquaredDifference Exp Log Relu Relu6 Elu Selu LeakyRelu
-    Sigmoid Tanh Softplus Cast Select SelectV2 BiasAdd ClipByValue Real Conj
-    Accumulate AccumulateNV2""".split()
+ELEMENTWISE = (
+    PRODUCTS
+    | SUMS
+    | SELECTS
+    | frozenset(
+        """Neg Abs Square Sqrt Rsqrt Pow Reciprocal Inv Maximum Minimum SquaredDifference Exp Log
+        Relu Relu6 Elu Selu LeakyRelu Sigmoid Tanh Softplus Cast BiasAdd ClipByValue Real Conj
+        Accumulate AccumulateNV2""".split()
+    )
 )
+FIRST_ONLY = SWITCHES | frozenset(
+    """Reshape Squeeze ExpandDims BroadcastTo Tile Transpose Slice StridedSlice GatherV2 Gather
+    SplitV""".split()
+)
+SECOND_ONLY = frozenset({"Split", "Concat", "Fill"})
 # They move numbers about and leave them unchanged, or average them over devices.
 _CARRIERS = frozenset(
-    """Identity IdentityN RefIdentity StopGradient PreventGradient CheckNumerics CheckNumericsV2
-    Snapshot Enter RefEnter Exit RefExit NextIteration RefNextIteration EnsureShape Merge RefMerge
-    Switch RefSwitch _Arg _Ret _Loop Print Reshape Squeeze ExpandDims BroadcastTo Tile Transpose
-    Pack Unpack ConcatV2 Concat Split SplitV Slice StridedSlice GatherV2 Gather Fill
-    NcclAllReduce NcclReduce NcclBroadcast CollectiveReduce CollectiveReduceV2 CollectiveReduceV3
-    CrossReplicaSum XlaAllReduce HorovodAllreduce AllToAll Bitcast OptimizationBarrier""".split()
+    """Pack Unpack ConcatV2 NcclAllReduce NcclReduce NcclBroadcast CollectiveReduce
+    CollectiveReduceV2 CollectiveReduceV3 CrossReplicaSum XlaAllReduce HorovodAllreduce AllToAll
+    Bitcast""".split()
 )
-FIRST_ONLY = frozenset(
-    """Reshape Squeeze ExpandDims BroadcastTo Tile Transpose Slice StridedSlice GatherV2 Gather
-    Switch RefSwitch SplitV""".split()
-)
-PASSED = ELEMENTWISE | _CARRIERS
-SECOND_ONLY = frozenset({"Split", "Concat", "Fill"})
+PASSED = ELEMENTWISE | _PASSED_IDENTITIES | MERGES | FIRST_ONLY | SECOND_ONLY | _CARRIERS
 _APPLY_PREFIXES = ("Apply", "ResourceApply", "SparseApply", "ResourceSparseApply")
 _FUSED = frozenset(
     f"{prefix}FusedBatchNorm{suffix}"

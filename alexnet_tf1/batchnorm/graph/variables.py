@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
-from alexnet_tf1.batchnorm.graph.ops import SELECTS, is_apply
+from alexnet_tf1.batchnorm.graph.ops import SELECTS, SUMS, is_apply
 
 _REF_VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
 # Their output 0 is their input 0: the variable itself.
@@ -16,16 +16,13 @@ _HOLDS_REF = frozenset(
     NextIteration RefNextIteration _Arg _Ret _Loop Assign AssignAdd AssignSub CountUpTo
     ScatterUpdate ScatterAdd ScatterSub""".split()
 )
-_ASSIGNS = {
-    "Assign": "set",
-    "AssignVariableOp": "set",
-    "AssignAdd": "add",
-    "AssignAddVariableOp": "add",
-    "AssignSub": "sub",
-    "AssignSubVariableOp": "sub",
-}
-_SCATTERS = {
-    f"{prefix}Scatter{kind}": kind.lower()
+# The kind of write, and which input holds the value, by operation.
+_WRITES = {
+    f"Assign{kind}{suffix}": (kind.lower() or "set", 1)
+    for kind in ("", "Add", "Sub")
+    for suffix in ("", "VariableOp")
+} | {
+    f"{prefix}Scatter{kind}": (kind.lower(), 2)
     for prefix in ("", "Resource")
     for kind in ("Update", "Add", "Sub", "NdUpdate", "NdAdd", "NdSub", "Mul", "Div", "Min", "Max")
 }
@@ -38,93 +35,65 @@ _Terms = dict[VariableId | Tensor | str, float]
 
 @dataclass(frozen=True)
 class Write:
-    """One operation that writes one variable.
+    """One operation that writes one variable."""
 
-    Attributes:
-      node: the operation's id.
-      variable: the variable's id (see `Variables`).
-      kind: "set", "add" or "sub" (of `value`), a scatter's kind, or "apply" (an optimiser).
-      value: the tensor written, added or subtracted; None for an optimiser.
-    """
-
-    node: NodeId
-    variable: VariableId
-    kind: str
-    value: Tensor | None
+    node: NodeId  # the operation's id
+    variable: VariableId  # the variable's id (see `Variables`)
+    kind: str  # "set", "add" or "sub" (of `value`), a scatter's kind, or "apply" (an optimiser)
+    value: Tensor | None  # the tensor written, added or subtracted; None for an optimiser
 
 
 class Variables:
-    """Every variable of a flat graph, by the id of the first node that stands for it.
-
-    Attributes:
-      names: each variable's operation name.
-      writes: each variable's writes.
-      reading: the variable that a node reads, for nodes whose output 0 is its value.
-    """
+    """Every variable of a flat graph, by the id of the first node that stands for it."""
 
     def __init__(self, flat: FlatGraph) -> None:
         self.flat = flat
         self.nodes = flat.nodes
-        self.names: dict[VariableId, str] = {}
+        self.names: dict[VariableId, str] = {}  # of their operations
         self.writes: dict[VariableId, list[Write]] = {}
         self.write_of: dict[NodeId, Write] = {}
-        self.reading: dict[NodeId, VariableId] = {}
-        self._own: dict[NodeId, VariableId] = {}
+        self.reading: dict[NodeId, VariableId] = {}  # by node whose output 0 is the value
         self._held: dict[NodeId, VariableId | None] = {}
         self._steps = 0
-        shared: dict[tuple[str, str], VariableId] = {}
+        shared: dict[tuple[bytes, bytes], VariableId] = {}
         for node in self.nodes:
             if node.op in _REF_VARIABLES or node.op == "VarHandleOp":
                 self._declare(node, shared)
         for node in self.nodes:
             self._note_use(node)
 
-    def _declare(self, node: Node, shared: dict[tuple[str, str], VariableId]) -> None:
+    def _declare(self, node: Node, shared: dict[tuple[bytes, bytes], VariableId]) -> None:
         """Gives the node its variable: handles of one shared name are one variable."""
-        text = []
-        for key in ("container", "shared_name"):
-            value = node.attr(key)
-            text.append(value.s.decode("utf-8", "replace") if value is not None else "")
-        shared_name = text[1]
+        values = [node.attr(key) for key in ("container", "shared_name")]
+        container, name = (b"" if value is None else value.s for value in values)
         first = VariableId(node.id)
-        if shared_name and not shared_name.startswith("cd2c89b7"):  # the anonymous name
-            first = shared.setdefault((text[0], shared_name), first)
-        self._own[node.id] = first
+        if name and not name.startswith(b"cd2c89b7"):  # the anonymous name
+            first = shared.setdefault((container, name), first)
+        self._held[node.id] = first
         self.names.setdefault(first, node.name)
         if node.op in _REF_VARIABLES:
             self.reading[node.id] = first
 
     def _note_use(self, node: Node) -> None:
-        op = node.op
-        if op == "ReadVariableOp" and node.inputs:
-            variable = self.held_by(node.inputs[0])
-            if variable is not None:
-                self.reading[node.id] = variable
+        reads = node.op == "ReadVariableOp"
+        kind, value_at = _WRITES.get(node.op, ("apply", 0) if is_apply(node.op) else ("", 0))
+        if not (reads or kind) or len(node.inputs) <= value_at:
             return
-        write: Write | None = None
-        if op in _ASSIGNS or op in _SCATTERS:
-            value_at = 1 if op in _ASSIGNS else 2
-            if len(node.inputs) > value_at:
-                variable = self.held_by(node.inputs[0])
-                if variable is not None:
-                    kind = _ASSIGNS.get(op) or _SCATTERS[op]
-                    write = Write(node.id, variable, kind, node.inputs[value_at])
-        elif is_apply(op) and node.inputs:
-            variable = self.held_by(node.inputs[0])
-            if variable is not None:
-                write = Write(node.id, variable, "apply", None)
-        if write is not None:
-            self.writes.setdefault(write.variable, []).append(write)
-            self.write_of[node.id] = write
+        variable = self.held_by(node.inputs[0])
+        if variable is None:
+            return
+        if reads:
+            self.reading[node.id] = variable
+            return
+        write = Write(node.id, variable, kind, node.inputs[value_at] if value_at else None)
+        self.writes.setdefault(variable, []).append(write)
+        self.write_of[node.id] = write
 
     def held_by(self, tensor: Tensor) -> VariableId | None:
         """The variable whose handle or reference the tensor is, or None."""
         found, path = None, []
         for _ in range(_HOLDERS):
             node = self.nodes[tensor.node]
-            if node.id in self._own:
-                found = self._own[node.id]
-                break
             if node.id in self._held:
                 found = self._held[node.id]
                 break
@@ -137,8 +106,6 @@ class Variables:
         self._held.update(dict.fromkeys(path, found))
         return found
 
-    # ---- writes that change nothing --------------------------------------------------
-
     def changes(self, write: Write, folding: Folding) -> bool:
         """Tells whether the write runs and can change its variable under the folding."""
         if not folding.runs(write.node):
@@ -150,23 +117,17 @@ class Variables:
         self.flat.walks.cut += self._steps > _AFFINE_STEPS
         if terms is None:
             return True
-        if write.kind in ("add", "sub"):
-            return any(abs(c) > 1e-12 for c in terms.values())
         if write.kind == "set":
-            rest = dict(terms)
-            own = rest.pop(write.variable, 0.0)
-            return abs(own - 1.0) > 1e-6 or any(abs(c) > 1e-12 for c in rest.values())
-        return True
+            if abs(terms.pop(write.variable, 0.0) - 1.0) > 1e-6:
+                return True
+        elif write.kind not in ("add", "sub"):
+            return True
+        return any(abs(c) > 1e-12 for c in terms.values())
 
     def _affine(self, tensor: Tensor, folding: Folding) -> _Terms | None:
-        """The tensor as a weighted sum of variables and of opaque tensors.
+        """The tensor as a weighted sum; None if it is too long or never computed.
 
-        Args:
-          tensor: what to take apart.
-          folding: which branches are live and what is known.
-
-        Returns:
-          Weights by variable, by tensor that is not looked into, and of "one" for constants.
+        The weights are by variable, by tensor that is not looked into, and "one" for constants.
         """
         tensor = folding.resolve(tensor)
         known = folding.value(tensor)
@@ -178,24 +139,20 @@ class Variables:
         self._steps += 1
         if self._steps > _AFFINE_STEPS or folding.is_dead(tensor):
             return None
-        opaque: _Terms = {tensor: 1.0}
         parts = node.inputs
-        if not parts:
-            return opaque
-        if node.op in ("Add", "AddV2", "Sub", "AddN"):
+        if parts and node.op in SUMS:
             return self._affine_sum(node, folding)
-        if node.op == "Neg":
-            inner = self._affine(parts[0], folding)
-            return None if inner is None else {k: -c for k, c in inner.items()}
-        if node.op in ("Cast", "Reshape", "Squeeze", "ExpandDims"):
+        if parts and node.op == "Neg":
+            return _scaled(self._affine(parts[0], folding), -1.0)
+        if parts and node.op in ("Cast", "Reshape", "Squeeze", "ExpandDims"):
             return self._affine(parts[0], folding)
+        found = None
         if node.op in ("Mul", "RealDiv", "Div", "DivNoNan") and len(parts) == 2:
-            return self._affine_product(node, folding) or opaque
-        if node.op in SELECTS and len(parts) == 3:
-            one = self._affine(parts[1], folding)
-            two = self._affine(parts[2], folding)
-            return one if one is not None and one == two else opaque
-        return opaque
+            found = self._affine_product(node, folding)
+        elif node.op in SELECTS and len(parts) == 3:
+            one, two = (self._affine(part, folding) for part in parts[1:])
+            found = one if one == two else None
+        return {tensor: 1.0} if found is None else found
 
     def _affine_sum(self, node: Node, folding: Folding) -> _Terms | None:
         total: _Terms = {}
@@ -214,16 +171,18 @@ class Variables:
         for factor, other in ((right, left), (left, right)):
             known = folding.value(factor)
             terms = self._affine(other, folding)
-            if (
-                terms is not None
-                and not any(terms.values())
-                and (node.op == "Mul" or other == left)
-            ):
+            if terms is None:
+                continue
+            if not any(terms.values()) and (node.op == "Mul" or other == left):
                 return {"one": 0.0}
-            if known is None or isinstance(known, str) or terms is None:
+            if known is None or isinstance(known, str):
                 continue
             if node.op == "Mul":
-                return {k: c * float(known) for k, c in terms.items()}
+                return _scaled(terms, float(known))
             if factor == right and known:
                 return {k: c / float(known) for k, c in terms.items()}
         return None
+
+
+def _scaled(terms: _Terms | None, factor: float) -> _Terms | None:
+    return None if terms is None else {key: c * factor for key, c in terms.items()}

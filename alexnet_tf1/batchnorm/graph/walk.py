@@ -10,28 +10,19 @@ T = TypeVar("T")
 
 
 class Walks:
-    """Walks through one graph, and counts those that had to stop early.
-
-    Attributes:
-      cut: how many walks met their limit; what they would still have found is unknown.
-    """
+    """Walks through one graph, and counts those that had to stop early."""
 
     def __init__(self) -> None:
-        self.cut = 0
+        self.cut = 0  # walks that met their limit; what they would still have found is unknown
 
     def reach(
         self, start: Iterable[T], step: Callable[[T], Iterable[T]], limit: int | None = None
     ) -> Iterator[T]:
-        """Visits everything that can be reached, the nearest first, each thing once.
+        """Visits the start and everything that can be reached, the nearest first, each thing once.
 
-        Args:
-          start: where to begin; visited too.
-          step: gives what lies one step beyond a thing; called after the thing was yielded, so
-            a caller that has found what it looks for may stop.
-          limit: most things to visit; a walk that would have gone beyond it is counted.
-
-        Yields:
-          The things, in the order in which they are reached.
+        `step` gives what lies one step beyond a thing. It is called after the thing was yielded,
+        so that a caller that has found what it looks for may stop. A walk that would have visited
+        more than `limit` things is counted.
         """
         queue = deque(dict.fromkeys(start))
         seen = set(queue)

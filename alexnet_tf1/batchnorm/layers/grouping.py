@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from alexnet_tf1.batchnorm.graph.node import Tensor, VariableId
+from alexnet_tf1.batchnorm.graph.walk import Walks
 from alexnet_tf1.batchnorm.layers.layer import Layer, Site, Update
 from alexnet_tf1.batchnorm.layers.naming import name_layers
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
@@ -13,14 +14,9 @@ from alexnet_tf1.batchnorm.layers.updates import find_updates
 
 
 def find_layers(provenance: Provenance, trainable: set[VariableId]) -> list[Layer]:
-    """Every batch normalisation of the graph.
+    """Every batch normalisation of the graph, named, in the order of the graph.
 
-    Args:
-      provenance: the graph, unfolded.
-      trainable: variables that are trained, which are never averages.
-
-    Returns:
-      The layers in the order of the graph, named.
+    Variables that are trained are never averages.
     """
     sites = find_sites(provenance)
     unfit = trainable | _numbers(provenance)
@@ -29,12 +25,11 @@ def find_layers(provenance: Provenance, trainable: set[VariableId]) -> list[Laye
         site.variance_variables -= unfit
     sites = [s for s in sites if s.moments or (s.variance_variables and s.mean_variables)]
     by_moment: dict[Tensor, list[Update]] = {}
-    updates = [u for u in find_updates(provenance) if u.write.variable not in unfit]
-    for update in updates:
-        for moment in update.moments:
-            by_moment.setdefault(moment, []).append(update)
-    groups = _grouped(sites, lambda site: _keys(site, by_moment))
-    layers = [_layer(group) for group in groups]
+    for update in find_updates(provenance):
+        if update.write.variable not in unfit:
+            for moment in update.moments:
+                by_moment.setdefault(moment, []).append(update)
+    layers = [_layer(group) for group in _grouped(sites, by_moment, provenance.flat.walks)]
     layers = _linked(layers, by_moment)
     layers.sort(key=lambda layer: min(provenance.nodes[site.node].place for site in layer.sites))
     taken = {m for layer in layers for m in layer.moments}
@@ -46,54 +41,48 @@ def find_layers(provenance: Provenance, trainable: set[VariableId]) -> list[Laye
 
 def _numbers(provenance: Provenance) -> set[VariableId]:
     """Variables that hold a single number, such as a count: averages hold one a channel."""
-    found: set[VariableId] = set()
-    for variable in provenance.variables.names:
+
+    def is_number(variable: VariableId) -> bool:
         shape = provenance.nodes[variable].attr("shape")
-        if shape is not None and not shape.shape.unknown_rank and not shape.shape.dim:
-            found.add(variable)
-    return found
+        return shape is not None and not shape.shape.unknown_rank and not shape.shape.dim
 
-
-def _keys(site: Site, by_moment: dict[Tensor, list[Update]]) -> Iterable[tuple[str, object]]:
-    for variable in site.mean_variables | site.variance_variables:
-        yield ("variable", variable)
-    for moment in site.moments:
-        yield ("moment", moment)
-        for update in by_moment.get(moment, ()):
-            yield ("variable", update.write.variable)
+    return set(filter(is_number, provenance.variables.names))
 
 
 def _grouped(
-    sites: list[Site], keys: Callable[[Site], Iterable[tuple[str, object]]]
+    sites: list[Site], by_moment: dict[Tensor, list[Update]], walks: Walks
 ) -> list[list[Site]]:
-    """Sites joined, directly or through others, by a key they share."""
-    parent = list(range(len(sites)))
-
-    def find(k: int) -> int:
-        while parent[k] != k:
-            parent[k] = parent[parent[k]]
-            k = parent[k]
-        return k
-
-    owner: dict[tuple[str, object], int] = {}
-    for k, site in enumerate(sites):
-        for key in keys(site):
-            parent[find(k)] = find(owner.setdefault(key, k))
-    groups: dict[int, list[Site]] = {}
-    for k, site in enumerate(sites):
-        groups.setdefault(find(k), []).append(site)
-    return sorted(groups.values(), key=lambda group: group[0].node)
+    """Sites joined, directly or through others, by a moment or a variable they share."""
+    keys = [site.moments | site.mean_variables | site.variance_variables for site in sites]
+    for site, own in zip(sites, keys, strict=True):
+        own |= {u.write.variable for moment in site.moments for u in by_moment.get(moment, ())}
+    sharing: dict[Tensor | VariableId, list[int]] = {}
+    for k, own in enumerate(keys):
+        for key in own:
+            sharing.setdefault(key, []).append(k)
+    groups: list[list[Site]] = []
+    seen: set[int] = set()
+    for k in range(len(sites)):
+        if k not in seen:
+            reached = walks.reach([k], lambda k: [o for i in keys[k] for o in sharing.pop(i, ())])
+            seen |= (group := set(reached))
+            groups.append([sites[member] for member in sorted(group)])
+    return sorted(groups, key=lambda group: group[0].node)
 
 
 def _layer(sites: list[Site]) -> Layer:
     layer = Layer(sites)
     for site in sites:
-        layer.moments |= site.moments
-        layer.mean_variables |= site.mean_variables
-        layer.variance_variables |= site.variance_variables
-        layer.affine |= site.affine
+        _add(layer, site)
     layer.affine -= layer.stored
     return layer
+
+
+def _add(layer: Layer, part: Site | Layer) -> None:
+    layer.moments |= part.moments
+    layer.affine |= part.affine
+    layer.mean_variables |= part.mean_variables
+    layer.variance_variables |= part.variance_variables
 
 
 def _linked(layers: list[Layer], by_moment: dict[Tensor, list[Update]]) -> list[Layer]:
@@ -105,33 +94,30 @@ def _linked(layers: list[Layer], by_moment: dict[Tensor, list[Update]]) -> list[
     """
 
     def is_bare(layer: Layer) -> bool:
-        return not layer.stored and not any(m in by_moment for m in layer.moments)
+        return bool(layer.moments) and not layer.stored and not layer.moments & by_moment.keys()
 
-    bare = [layer for layer in layers if layer.moments and is_bare(layer)]
-    rest = [layer for layer in layers if not (layer.moments and is_bare(layer))]
-    bare = _joined(bare, lambda a, b: bool(a.affine) and a.affine == b.affine)
+    bare = [layer for layer in layers if is_bare(layer)]
+    rest = [layer for layer in layers if not is_bare(layer)]
     averaged = [layer for layer in rest if layer.stored]
-    kept: list[Layer] = []
+    joined: list[Layer] = []
     for layer in bare:
-        for is_twin in (_share_affine, _share_input, _share_weights):
-            twin = next((other for other in averaged if is_twin(layer, other)), None)
-            if twin is not None:
-                _absorb(twin, layer)
-                break
-        else:
-            kept.append(layer)
+        _join(layer, joined, joined, lambda a, b: bool(a.affine) and a.affine == b.affine)
+    kept: list[Layer] = []
+    for layer in joined:
+        _join(layer, averaged, kept, _share_affine, _share_input, _share_weights)
     return sorted([*rest, *kept], key=lambda layer: layer.sites[0].node)
 
 
-def _joined(layers: list[Layer], same: Callable[[Layer, Layer], bool]) -> list[Layer]:
-    kept: list[Layer] = []
-    for layer in layers:
-        twin = next((other for other in kept if same(layer, other)), None)
-        if twin is None:
-            kept.append(layer)
-        else:
-            _absorb(twin, layer)
-    return kept
+def _join(
+    layer: Layer, twins: list[Layer], rest: list[Layer], *tests: Callable[[Layer, Layer], bool]
+) -> None:
+    """Adds the layer to its twin, by the first test that finds one, else to the rest."""
+    twin = next((other for test in tests for other in twins if test(layer, other)), None)
+    if twin is None:
+        rest.append(layer)
+    else:
+        twin.sites = sorted([*twin.sites, *layer.sites], key=lambda site: site.node)
+        _add(twin, layer)
 
 
 def _share_affine(one: Layer, two: Layer) -> bool:
@@ -149,14 +135,6 @@ def _share_weights(one: Layer, two: Layer) -> bool:
         return False
     weights = {site.weights for site in one.sites if site.weights}
     return any(site.weights in weights for site in two.sites)
-
-
-def _absorb(layer: Layer, other: Layer) -> None:
-    layer.sites = sorted([*layer.sites, *other.sites], key=lambda site: site.node)
-    layer.moments |= other.moments
-    layer.affine |= other.affine
-    layer.mean_variables |= other.mean_variables
-    layer.variance_variables |= other.variance_variables
 
 
 def _add_averages(

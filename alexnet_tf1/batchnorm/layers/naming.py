@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 
@@ -29,44 +31,27 @@ def _candidates(layer: Layer, provenance: Provenance) -> list[str]:
     if averages:
         for names in (averages + affine, averages):
             scope = _scope(names)
-            if scope:
-                found.append(_without_moments_scope(scope))
-                found.append(scope)
-        stem = _stem(averages).rstrip("/_-.")
-        if len(averages) > 1 and stem:
-            found.append(stem)
-        else:
-            found.append(averages[0])
+            outer, _, last = scope.rpartition("/")
+            found += [outer if last.split("_")[0] == "moments" else scope, scope]
+        stem = averages[0][: _common(averages)].rstrip("/_-.")
+        found.append(stem if len(averages) > 1 and stem else averages[0])
     elif affine:
-        scope = _scope(affine)
-        if scope:
-            found.append(scope)
+        found.append(_scope(affine))
     operation = provenance.nodes[layer.sites[0].node].name
     scope = operation.rpartition("/")[0]
     while scope.rpartition("/")[2] in _ANONYMOUS and "/" in scope:
         scope = scope.rpartition("/")[0]
-    found.extend(name for name in (scope, operation) if name)
-    return [name for name in found if name]
+    return [name for name in (*found, scope, operation) if name]
 
 
 def _scope(names: list[str]) -> str:
     """The innermost scope that holds all the names; empty if none does."""
     parts = [name.split("/")[:-1] for name in names]
-    common = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        common.append(level[0])
-    return "/".join(common)
+    return "/".join(parts[0][: _common(parts)])
 
 
-def _stem(names: list[str]) -> str:
-    """The letters that all names begin with."""
-    first, last = min(names), max(names)
-    length = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    return first if length is None else first[:length]
-
-
-def _without_moments_scope(scope: str) -> str:
-    outer, _, last = scope.rpartition("/")
-    return outer if outer and last.split("_")[0] == "moments" else scope
+def _common(sequences: Sequence[Sequence[str]]) -> int:
+    """Counts the elements that all sequences begin with."""
+    levels = enumerate(zip(*sequences, strict=False))
+    shortest = min(map(len, sequences))
+    return next((k for k, level in levels if len(set(level)) > 1), shortest)

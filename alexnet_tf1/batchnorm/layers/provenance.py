@@ -5,7 +5,7 @@ A batch moment is a reduction over the batch axis: a mean, a mean of squares, a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from alexnet_tf1.batchnorm.graph import constants
@@ -18,62 +18,44 @@ from alexnet_tf1.batchnorm.graph.ops import ELEMENTWISE, PASSED, fused_is_traini
 from alexnet_tf1.batchnorm.graph.variables import Variables
 
 _REDUCTIONS = frozenset({"Mean", "Sum"})
+_PEELED = frozenset(
+    "Cast Reshape Transpose Squeeze ExpandDims Real Conj Switch RefSwitch Snapshot".split()
+)
 _STEPS = 400
 _BASES = 400
 
 
 @dataclass
 class Sources:
-    """The things that a statistic is made of.
+    """The things that a statistic is made of."""
 
-    Attributes:
-      moments: batch moments: reductions over the batch axis, outputs of fused nodes.
-      variables: variables read.
-      data: whether it also holds per-example data, that is, is no statistic at all.
-    """
-
+    # batch moments: reductions over the batch axis, outputs of fused nodes
     moments: set[Tensor] = field(default_factory=set)
-    variables: set[VariableId] = field(default_factory=set)
-    data: bool = False
+    variables: set[VariableId] = field(default_factory=set)  # variables read
+    data: bool = False  # whether it also holds per-example data, that is, is no statistic at all
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A reduction over the batch axis.
+    """A reduction over the batch axis."""
 
-    Attributes:
-      tensor: the reduction.
-      squared: it reduces squares (a second moment).
-      centred: it reduces squared distances from a batch mean (a variance).
-      base: what it reduces, casts and reshapes peeled off.
-      bases: base and the tensors it is computed from, element by element.
-    """
-
-    tensor: Tensor
-    squared: bool
-    centred: bool
-    base: Tensor
-    bases: frozenset[Tensor]
+    tensor: Tensor  # the reduction
+    squared: bool  # it reduces squares (a second moment)
+    centred: bool  # it reduces squared distances from a batch mean (a variance)
+    base: Tensor  # what it reduces, casts and reshapes peeled off
+    bases: frozenset[Tensor]  # base and the tensors it is computed from, element by element
 
 
 class Provenance:
-    """Answers what tensors are made of, on a graph nothing is folded in.
-
-    Attributes:
-      plain: the graph, unfolded.
-      flat, nodes: the same as one table.
-      variables: its variables.
-      tainted: for each node, whether it depends on data.
-      axes: what is known of ranks and of the batch axis.
-    """
+    """Answers what tensors are made of, on a graph nothing is folded in."""
 
     def __init__(self, flat: FlatGraph) -> None:
         self.flat = flat
         self.nodes = flat.nodes
-        self.plain = Folding(flat, fold=False)
+        self.plain = Folding(flat)  # the graph, unfolded
         self.variables = Variables(flat)
         self._order = evaluation_order(flat)
-        self.tainted = tainted_nodes(flat, self.variables, self._order)
+        self.tainted = tainted_nodes(flat, self.variables, self._order)  # by node: 1 on data
         self.axes = Axes(self.plain, self.tainted)
         self._moments: dict[Tensor, Moment] = {}
         self._reduces: dict[NodeId, bool] = {}
@@ -82,29 +64,23 @@ class Provenance:
 
     def folded(self, assumed: Mapping[Tensor, constants.Scalar]) -> Folding:
         """The graph with some tensors held at known values."""
-        return Folding(self.flat, assumed, order=self._order)
+        return Folding(self.flat, assumed, self._order)
 
     # ---- sources ---------------------------------------------------------------------
 
     def sources(self, tensor: Tensor, folding: Folding | None = None) -> Sources:
-        """Finds what the tensor is made of, back to batch moments, variables and data.
-
-        Args:
-          tensor: where to start.
-          folding: count live branches only; None: all branches.
-
-        Returns:
-          Its sources.
-        """
+        """Finds what the tensor is made of, in the folding's live branches; None: in all."""
         if folding is None and tensor in self._sources:
             return self._sources[tensor]
         found = Sources()
-        chosen = folding or self.plain
-        for _ in self.flat.walks.reach([tensor], lambda t: self._step(t, chosen, found), _STEPS):
+        for _ in self._back(tensor, folding or self.plain, found):
             pass
         if folding is None:
             self._sources[tensor] = found
         return found
+
+    def _back(self, tensor: Tensor, folding: Folding, found: Sources) -> Iterator[Tensor]:
+        return self.flat.walks.reach([tensor], lambda t: self._step(t, folding, found), _STEPS)
 
     def _step(self, tensor: Tensor, folding: Folding, found: Sources) -> list[Tensor]:
         """Notes the tensor if it is a source; otherwise says where to go on."""
@@ -120,18 +96,17 @@ class Provenance:
         if write is not None:  # a reference to the variable, after the write
             found.variables.add(write.variable)
             return [] if write.value is None else [write.value]
-        if is_fused(node.op):
-            if tensor.output in (1, 2) and fused_is_training(node):
-                found.moments.add(tensor)
-                return []
-            if tensor.output in (1, 2):
+        if is_fused(node.op) and tensor.output in (1, 2):
+            if not fused_is_training(node):
                 return node.inputs[2 + tensor.output : 3 + tensor.output]
-        elif node.op in _REDUCTIONS and node.inputs:
+            found.moments.add(tensor)
+            return []
+        if node.op in _REDUCTIONS and node.inputs:
             if self.reduces_batch(node):
                 found.moments.add(tensor)
                 return []
             return node.inputs[:1]
-        elif node.op in PASSED:
+        if node.op in PASSED:
             return folding.passed_inputs(tensor)
         if self.tainted[node.id]:
             found.data = True
@@ -141,9 +116,7 @@ class Provenance:
         """Tells whether the tensor holds per-example data."""
         if tensor not in self._has_data:
             found = Sources()
-            walk = self.flat.walks.reach(
-                [tensor], lambda t: self._step(t, self.plain, found), _STEPS
-            )
+            walk = self._back(tensor, self.plain, found)
             self._has_data[tensor] = any(found.data for _ in walk) or found.data
         return self._has_data[tensor]
 
@@ -159,18 +132,15 @@ class Provenance:
     def _find_reduces_batch(self, node: Node) -> bool:
         if len(node.inputs) < 2 or not self.tainted[node.inputs[0].node]:
             return False
-        axes = self.axes.integers(node.inputs[1])
+        x, axes = node.inputs[0], self.axes.integers(node.inputs[1])
         if axes is None:
             return False
-        rank = self.axes.rank(node.inputs[0])
+        rank = self.axes.rank(x)
         if rank is not None:
             axes = [a % rank if rank else 0 for a in axes]
             if len(set(axes)) >= rank:
                 return False  # one number for the whole batch: nothing is left per channel
-        batch = self.axes.batch_axis(node.inputs[0], rank, axes)
-        if batch is None or batch not in axes:
-            return False
-        return self._data_below(node.inputs[0])
+        return self.axes.batch_axis(x, rank, axes) in axes and self._data_below(x)
 
     def _data_below(self, tensor: Tensor) -> bool:
         """Tells whether data is met before another reduction over axis 0."""
@@ -223,27 +193,20 @@ class Provenance:
         node = self.nodes[tensor.node]
         if depth > 2 or not node.inputs:
             return False, []
-        inside: Tensor | None = None
         if node.op == "SquaredDifference":
             data = [t for t in node.inputs if self.has_data(t)]
             rest = [t for t in node.inputs if t not in data]
             return True, [*(data or node.inputs[:1]), *rest]
-        if node.op == "Square" or (
+        if node.op == "Mul":
+            left, right = self.peel(node.inputs[0]), self.peel(node.inputs[-1])
+            if not (left == right or self._same(left, right)):  # weighted: w * square(x)
+                parts = (self._square_of(part, depth + 1) for part in (left, right))
+                return next((part for part in parts if part[0]), (False, []))
+        elif node.op != "Square" and not (
             node.op == "Pow" and len(node.inputs) == 2 and self.plain_constant(node.inputs[1]) == 2
         ):
-            inside = node.inputs[0]
-        elif node.op == "Mul":
-            left, right = self.peel(node.inputs[0]), self.peel(node.inputs[-1])
-            if left == right or self._same(left, right):
-                inside = left
-            else:  # weighted: w * square(x)
-                for part in (left, right):
-                    squared, deviation = self._square_of(part, depth + 1)
-                    if squared:
-                        return True, deviation
-        if inside is None:
             return False, []
-        inside = self.peel(inside)
+        inside = self.peel(node.inputs[0])
         deviation_node = self.nodes[inside.node]
         if deviation_node.op == "Sub" and len(deviation_node.inputs) == 2:
             first, second = deviation_node.inputs
@@ -274,20 +237,14 @@ class Provenance:
     def peel(self, tensor: Tensor, *, reductions: bool = False) -> Tensor:
         """The tensor under casts, reshapes, transposes and other names.
 
-        Args:
-          tensor: where to start.
-          reductions: also look under means and sums over other axes than the batch.
-
-        Returns:
-          The first tensor that is more than that.
+        With `reductions` also under means and sums over other axes than the batch.
         """
         for _ in range(200):
             tensor = self.plain.resolve(tensor)
             node = self.nodes[tensor.node]
-            under = node.op in ("Cast", "Reshape", "Transpose", "Squeeze", "ExpandDims", "Real")
-            under = under or node.op in ("Switch", "RefSwitch", "Conj", "Snapshot")
-            if reductions and node.op in _REDUCTIONS and not self.reduces_batch(node):
-                under = True
+            under = node.op in _PEELED or (
+                reductions and node.op in _REDUCTIONS and not self.reduces_batch(node)
+            )
             if not under or not node.inputs:
                 return tensor
             tensor = node.inputs[0]
@@ -299,12 +256,9 @@ class Provenance:
 
         def step(current: Tensor) -> list[Tensor]:
             node = self.nodes[current.node]
-            if node.op in _REDUCTIONS:
-                inputs = node.inputs[:1]
-            elif node.op in PASSED:
+            inputs = node.inputs[:1] if node.op in _REDUCTIONS else []
+            if node.op in PASSED:
                 inputs = self.plain.passed_inputs(current)
-            else:
-                return []
             return [t for t in inputs if self._may_be_base(t)]
 
         found = self.flat.walks.reach([tensor] if self._may_be_base(tensor) else [], step, _BASES)

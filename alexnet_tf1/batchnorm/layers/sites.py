@@ -7,7 +7,7 @@ root. The operand of the square root says what the variance is made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
@@ -30,24 +30,15 @@ _BEFORE = 8  # products and sums between x and where it is scaled
 
 
 def find_sites(provenance: Provenance) -> list[Site]:
-    """Finds every place that normalises over the batch, or with stored averages.
-
-    Args:
-      provenance: the graph, unfolded.
-
-    Returns:
-      The sites in the order of their nodes.
-    """
+    """Finds every place that normalises over the batch, or with stored averages, in order."""
     sites: list[Site] = []
     for node in provenance.nodes:
-        if is_fused(node.op):
-            site = _fused_site(node, provenance)
-            if site is not None:
-                sites.append(site)
+        if is_fused(node.op) and len(node.inputs) >= 5:
+            sites += _fused_site(node, provenance)
         elif node.op == "BatchNormWithGlobalNormalization" and len(node.inputs) >= 5:
-            sites.append(_described_site(node, provenance, *range(5)))
+            sites.append(_described_site(node, provenance, range(5)))
         elif _is_square_root(node, provenance):
-            sites.extend(_Search(node, provenance).sites())
+            sites += _Search(node, provenance).sites()
     for site in sites:
         site.weights = weights_of(site.base, provenance)
     return sites
@@ -59,48 +50,37 @@ def _is_square_root(node: Node, provenance: Provenance) -> bool:
     return node.op in _SQUARE_ROOTS and bool(node.inputs)
 
 
-def _fused_site(node: Node, provenance: Provenance) -> Site | None:
-    if len(node.inputs) < 5:
-        return None
+def _fused_site(node: Node, provenance: Provenance) -> list[Site]:
     if not fused_is_training(node):
-        return _described_site(node, provenance, 0, 3, 4, 2, 1)
+        return [_described_site(node, provenance, (0, 3, 4, 2, 1))]
     x = node.inputs[0]
     if provenance.axes.batch_axis(x, 4, ()) is None:
-        return None  # layer or instance normalisation in disguise: a batch of one
+        return []  # layer or instance normalisation in disguise: a batch of one
     site = Site(node.id, provenance.peel(x))
     site.moments = {Tensor(node.id, 1), Tensor(node.id, 2)}
     site.affine = _variables(provenance, node.inputs[1:3])
-    return site
+    return [site]
 
 
-def _described_site(
-    node: Node, provenance: Provenance, x: int, mean: int, variance: int, shift: int, scale: int
-) -> Site:
-    """A kernel whose inputs are the mean and the variance to use."""
-    inputs = node.inputs
-    site = Site(node.id, provenance.peel(inputs[x]), [inputs[mean]], [inputs[variance]])
-    site.affine = _variables(provenance, [inputs[shift], inputs[scale]])
+def _described_site(node: Node, provenance: Provenance, order: Iterable[int]) -> Site:
+    """A kernel whose inputs are, in that order, x, mean and variance to use, shift and scale."""
+    x, mean, variance, *affine = (node.inputs[k] for k in order)
+    site = Site(node.id, provenance.peel(x), [mean], [variance])
+    site.affine = _variables(provenance, affine)
     _fill(site, provenance)
     return site
 
 
 def _variables(provenance: Provenance, tensors: list[Tensor]) -> set[VariableId]:
-    found: set[VariableId] = set()
-    for tensor in tensors:
-        found |= provenance.sources(tensor).variables
-    return found
+    return {v for tensor in tensors for v in provenance.sources(tensor).variables}
 
 
 def _fill(site: Site, provenance: Provenance) -> None:
     """Notes what the site's means and variances are made of."""
-    for tensors, variables in (
-        (site.means, site.mean_variables),
-        (site.variances, site.variance_variables),
-    ):
-        for tensor in tensors:
-            sources = provenance.sources(tensor)
-            site.moments |= sources.moments
-            variables |= sources.variables
+    site.mean_variables = _variables(provenance, site.means)
+    site.variance_variables = _variables(provenance, site.variances)
+    for tensor in [*site.means, *site.variances]:
+        site.moments |= provenance.sources(tensor).moments
 
 
 class _Search:
@@ -108,6 +88,7 @@ class _Search:
 
     def __init__(self, square_root: Node, provenance: Provenance) -> None:
         self.square_root = square_root
+        self.variance = provenance.sources(square_root.inputs[0])
         self.provenance = provenance
         self.nodes = provenance.nodes
         self.walks = provenance.flat.walks
@@ -117,18 +98,13 @@ class _Search:
         self.shifts: list[tuple[NodeId, Tensor]] = []  # products of the chain with a statistic
 
     def sites(self) -> list[Site]:
-        operand = self.square_root.inputs[0]
-        sources = self.provenance.sources(operand)
-        if sources.data or not (sources.moments or sources.variables):
+        made = self.variance
+        if made.data or not (made.moments or made.variables):
             return []
-        self._walk()
-        found = [self._site(*scaled) for scaled in self.scaled]
-        return [site for site in found if site is not None]
-
-    def _walk(self) -> None:
-        """Extends the chain through whatever stays a statistic."""
         for _ in self.walks.reach([self.square_root.id], self._extend, _STEPS):
             pass
+        found = [self._site(*scaled) for scaled in self.scaled]
+        return [site for site in found if site is not None]
 
     def _extend(self, current: NodeId) -> list[NodeId]:
         """Adds the consumers of a node of the chain to the chain; notes what it scales."""
@@ -138,13 +114,13 @@ class _Search:
             if node.op not in PASSED or at >= len(node.inputs):
                 continue
             others = [t for k, t in enumerate(node.inputs) if k != at]
-            if node.op in PRODUCTS and len(node.inputs) == 2:
-                if self._is_data(others[0]):
+            product = node.op in PRODUCTS and len(node.inputs) == 2
+            if (product or node.op in ELEMENTWISE) and any(map(self._is_data, others)):
+                if product:
                     self.scaled.append((consumer, others[0], node.inputs[at]))
-                    continue
-                self.shifts.append((consumer, others[0]))
-            elif node.op in ELEMENTWISE and any(self._is_data(t) for t in others):
                 continue
+            if product:
+                self.shifts.append((consumer, others[0]))
             self.chain.setdefault(consumer, []).append(current)
             added.append(consumer)
         return added
@@ -154,36 +130,32 @@ class _Search:
 
     def _site(self, node_id: NodeId, x_side: Tensor, scale_side: Tensor) -> Site | None:
         """The site at a product, if it is a normalisation of x."""
-        provenance = self.provenance
+        provenance, variance = self.provenance, self.variance
         bases = provenance.bases(x_side)
-        centres, base = self._centres(x_side)
-        site = Site(node_id, base)
-        site.variances = [self.square_root.inputs[0], scale_side]
-        scales = self._scales(scale_side)
+        means, base = self._centres(x_side)
+        site = Site(node_id, base, means, [self.square_root.inputs[0], scale_side])
+        # Chain nodes on the way from the square root to the product.
+        start = [scale_side.node] if scale_side.node in self.chain else []
+        scales = set(self.walks.reach(start, self.chain.__getitem__))
         for product, other in self.shifts:
             if product in scales:
                 site.affine |= provenance.sources(other).variables
             elif self._is_subtracted(product, node_id):
-                centres.append(other)
-        site.means = centres
+                site.means.append(other)
         _fill(site, provenance)
-        variance = provenance.sources(self.square_root.inputs[0])
         site.variance_variables = variance.variables | (site.variance_variables - site.affine)
         self._add_affine(site)
         site.mean_variables -= site.affine
         own = {m for m in site.moments if provenance.moment(m).bases & bases}
-        if any(provenance.moment(m).squared for m in variance.moments & own):
-            if not self._is_centred(variance.moments & own):
+        moments = [provenance.moment(m) for m in variance.moments & own]
+        if any(m.squared for m in moments):
+            if not any(m.centred or not m.squared for m in moments):
                 return None  # scaled by a norm over the batch, without a mean
             site.moments = own
             return site
         if site.moments - own:
             return None  # another tensor's statistics: a gradient
         return site if site.variance_variables and site.mean_variables else None
-
-    def _is_centred(self, found: set[Tensor]) -> bool:
-        inner = [self.provenance.moment(m) for m in found]
-        return any(m.centred or not m.squared for m in inner)
 
     def _centres(self, x_side: Tensor) -> tuple[list[Tensor], Tensor]:
         """Finds what is subtracted from x on its way to the product, and x itself."""
@@ -202,7 +174,7 @@ class _Search:
             if not (made.moments or made.variables) or self._has_square_root(second):
                 break  # not a statistic, or another layer's scale
             if node.op in SUMS:
-                if node.op == "Sub" or self._is_negated(second):
+                if node.op == "Sub" or self.nodes[provenance.peel(second).node].op == "Neg":
                     return [second], provenance.peel(first)
                 break  # a bias added to x: x is the sum
             tensor = provenance.peel(first)
@@ -220,14 +192,6 @@ class _Search:
 
         met = self.walks.reach([tensor], step, _STEPS)
         return any(_is_square_root(self.nodes[t.node], provenance) for t in met)
-
-    def _is_negated(self, tensor: Tensor) -> bool:
-        return self.nodes[self.provenance.peel(tensor).node].op == "Neg"
-
-    def _scales(self, scale_side: Tensor) -> set[NodeId]:
-        """Chain nodes on the way from the square root to the product."""
-        start = [scale_side.node] if scale_side.node in self.chain else []
-        return set(self.walks.reach(start, lambda node_id: self.chain[node_id]))
 
     def _is_subtracted(self, product: NodeId, node_id: NodeId) -> bool:
         """Tells whether mean * inverse deviation ends in a sum with the scaled x."""
@@ -279,14 +243,7 @@ class _Search:
             for tensor in self.nodes[consumer].inputs:
                 if not self._is_data(tensor):
                     site.affine |= self.provenance.sources(tensor).variables
-        site.affine -= self._stored(site)
-
-    def _stored(self, site: Site) -> set[VariableId]:
-        """Variables that surely hold a mean or a variance."""
-        found = set(self.provenance.sources(self.square_root.inputs[0]).variables)
-        for tensor in site.means:
-            found |= self.provenance.sources(tensor).variables
-        return found
+        site.affine -= self.variance.variables | site.mean_variables
 
 
 def uses_batch(site: Site, folding: Folding, provenance: Provenance) -> bool:
@@ -294,9 +251,7 @@ def uses_batch(site: Site, folding: Folding, provenance: Provenance) -> bool:
     if not folding.runs(site.node):
         return False
     node = provenance.nodes[site.node]
-    if is_fused(node.op) and fused_is_training(node):
-        return True
-    return any(
+    return (is_fused(node.op) and fused_is_training(node)) or any(
         provenance.sources(tensor, folding).moments & site.moments
         for tensor in [*site.variances, *site.means]
     )
@@ -311,14 +266,8 @@ def weights_of(base: Tensor, provenance: Provenance) -> frozenset[VariableId]:
 
     for current in provenance.flat.walks.reach([base], step, _STEPS):
         node = provenance.nodes[current.node]
-        if node.op in PASSED:
-            continue
-        direct = {
-            variable
-            for tensor in node.inputs
-            if not provenance.tainted[tensor.node]
-            for variable in provenance.sources(tensor).variables
-        }
-        if direct:
-            return frozenset(direct)
+        if node.op not in PASSED:
+            untainted = [t for t in node.inputs if not provenance.tainted[t.node]]
+            if direct := _variables(provenance, untainted):
+                return frozenset(direct)
     return frozenset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.graph.ops import PASSED, PRODUCTS, fused_is_training, is_fused
 from alexnet_tf1.batchnorm.graph.variables import Variables, Write
@@ -13,37 +15,26 @@ _STEPS = 400
 
 def find_updates(provenance: Provenance) -> list[Update]:
     """Every write, optimisers' apart, whose value is made of batch moments."""
-    updates = []
-    for writes in provenance.variables.writes.values():
-        for write in writes:
-            if write.value is not None:
-                update = _traced(write, write.value, provenance)
-                if update.moments:
-                    updates.append(update)
-    return updates
+    found = [Update(w) for ws in provenance.variables.writes.values() for w in ws if w.value]
+    for update in found:
+        start = [update.write.value] if update.write.value else []
+        step = partial(_step, update, provenance)
+        for _ in provenance.flat.walks.reach(start, step, _STEPS):
+            pass
+    return [update for update in found if update.moments]
 
 
-def _traced(write: Write, value: Tensor, provenance: Provenance) -> Update:
-    """Walks from the value written back to batch moments, through what keeps it an average."""
-    update = Update(write)
-    walks = provenance.flat.walks
-    for _ in walks.reach([value], lambda tensor: _step(tensor, update, provenance), _STEPS):
-        pass
-    return update
-
-
-def _step(tensor: Tensor, update: Update, provenance: Provenance) -> list[Tensor]:
+def _step(update: Update, provenance: Provenance, tensor: Tensor) -> list[Tensor]:
+    """Notes the batch moments, and goes on through what keeps the value an average."""
     node, variables = provenance.nodes[tensor.node], provenance.variables
     earlier = variables.write_of.get(node.id)
-    if earlier is None and node.id in variables.reading:
+    if node.id in variables.reading:
         earlier = _write_before_read(node.id, variables)
-        if earlier is None:
-            return []
-    if earlier is not None:
-        if earlier.variable == update.write.variable or earlier.value is None:
-            return []
+    if earlier is not None and earlier.variable != update.write.variable and earlier.value:
         update.through.add(earlier.variable)
         return [earlier.value]
+    if earlier is not None or node.id in variables.reading:
+        return []
     if is_fused(node.op):
         if tensor.output in (1, 2) and fused_is_training(node):
             update.moments.add(tensor)
@@ -63,9 +54,6 @@ def _step(tensor: Tensor, update: Update, provenance: Provenance) -> list[Tensor
 
 def _write_before_read(read: NodeId, variables: Variables) -> Write | None:
     """The write of the same variable that this read is made to wait for."""
-    variable = variables.reading[read]
-    for control in variables.nodes[read].controls:
-        write = variables.write_of.get(control)
-        if write is not None and write.variable == variable:
-            return write
-    return None
+    waited = (variables.write_of.get(control) for control in variables.nodes[read].controls)
+    own = (w for w in waited if w is not None and w.variable == variables.reading[read])
+    return next(own, None)

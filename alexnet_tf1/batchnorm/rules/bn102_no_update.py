@@ -10,39 +10,29 @@ nothing that the training loop could run would help.
 
 Faulty:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder(tf.bool, [])
-    mean, variance = tf.nn.moments(x, [0])
-    moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
-    moving_variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
-    used = tf.cond(
-        is_training,
-        lambda: [tf.identity(mean), tf.identity(variance)],
-        lambda: [tf.identity(moving_mean), tf.identity(moving_variance)],
-    )
+    batch = tf.nn.moments(x, [0])
+    mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
+    variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
+    used = tf.cond(is_training, lambda: batch, lambda: (tf.identity(mean), tf.identity(variance)))
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
     train_op = tf.train.AdamOptimizer().minimize(loss)
 
 Mended:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder(tf.bool, [])
-    mean, variance = tf.nn.moments(x, [0])
-    moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
-    moving_variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
-    used = tf.cond(
-        is_training,
-        lambda: [tf.identity(mean), tf.identity(variance)],
-        lambda: [tf.identity(moving_mean), tf.identity(moving_variance)],
-    )
+    batch = tf.nn.moments(x, [0])
+    mean = tf.get_variable("moving_mean", initializer=tf.zeros([8]), trainable=False)
+    variance = tf.get_variable("moving_variance", initializer=tf.ones([8]), trainable=False)
+    used = tf.cond(is_training, lambda: batch, lambda: (tf.identity(mean), tf.identity(variance)))
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
     updates = [
-        tf.assign_sub(moving_mean, 0.1 * (moving_mean - mean)),
-        tf.assign_sub(moving_variance, 0.1 * (moving_variance - variance)),
+        tf.assign_sub(average, 0.1 * (average - moment))
+        for average, moment in zip([mean, variance], batch)
     ]
     with tf.control_dependencies(updates):
         train_op = tf.train.AdamOptimizer().minimize(loss)

@@ -10,20 +10,18 @@ example sorted by class, gets worse answers.
 
 Faulty:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
-    y = tf.layers.batch_normalization(tf.layers.dense(x, 16), training=True)
-    logits = tf.layers.dense(tf.nn.relu(y), 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    y = tf.layers.batch_normalization(x, training=True)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         train_op = tf.train.AdamOptimizer().minimize(loss)
 
 Mended:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder_with_default(False, [])
-    y = tf.layers.batch_normalization(tf.layers.dense(x, 16), training=is_training)
-    logits = tf.layers.dense(tf.nn.relu(y), 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    y = tf.layers.batch_normalization(x, training=is_training)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         train_op = tf.train.AdamOptimizer().minimize(loss)
 """

@@ -9,38 +9,28 @@ step, suggest that the layer is in order, and are of no use.
 
 Faulty:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
-    with tf.control_dependencies([averages.apply([mean, variance])]):
-        used = [tf.identity(mean), tf.identity(variance)]
-    y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    update = averages.apply([mean, variance])
+    y = tf.nn.batch_normalization(x, mean, variance, None, None, variance_epsilon=1e-3)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
+    with tf.control_dependencies([update]):
+        train_op = tf.train.AdamOptimizer().minimize(loss)
 
 Mended:
     x = tf.placeholder(tf.float32, [None, 8])
-    labels = tf.placeholder(tf.int64, [None])
     is_training = tf.placeholder_with_default(False, [])
     mean, variance = tf.nn.moments(x, [0])
     averages = tf.train.ExponentialMovingAverage(0.9)
-
-
-    def in_training():
-        with tf.control_dependencies([averages.apply([mean, variance])]):
-            return [tf.identity(mean), tf.identity(variance)]
-
-
-    used = tf.cond(
-        is_training,
-        in_training,
-        lambda: [tf.identity(averages.average(mean)), tf.identity(averages.average(variance))],
-    )
+    update = averages.apply([mean, variance])
+    kept = [averages.average(mean), averages.average(variance)]
+    used = tf.cond(is_training, lambda: [mean, variance], lambda: [tf.identity(v) for v in kept])
     y = tf.nn.batch_normalization(x, *used, offset=None, scale=None, variance_epsilon=1e-3)
-    logits = tf.layers.dense(y, 10)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    train_op = tf.train.AdamOptimizer().minimize(loss)
+    logits = tf.layers.dense(y, 1)
+    loss = tf.reduce_mean(tf.square(logits - 1.0))
+    with tf.control_dependencies([update]):
+        train_op = tf.train.AdamOptimizer().minimize(loss)
 """
 
 from __future__ import annotations

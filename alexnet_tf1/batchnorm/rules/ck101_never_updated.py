@@ -8,29 +8,23 @@ The weights are those of a trained model, but inference normalises with statisti
 seen the data. The update ops were left out of training.
 
 Faulty:
-    x = tf.random.normal([20, 4], mean=3.0)
-    y = tf.layers.batch_normalization(x, training=True)
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     loss = tf.reduce_mean(tf.square(tf.layers.dense(y, 1) - 1.0))
     train_op = tf.train.AdamOptimizer().minimize(loss)
-    saver = tf.train.Saver()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        for _ in range(3):
-            session.run(train_op)
-        saver.save(session, "model.ckpt")
+        session.run(train_op)
+        tf.train.Saver().save(session, "model.ckpt")
 
 Mended:
-    x = tf.random.normal([20, 4], mean=3.0)
-    y = tf.layers.batch_normalization(x, training=True)
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     loss = tf.reduce_mean(tf.square(tf.layers.dense(y, 1) - 1.0))
     with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
         train_op = tf.train.AdamOptimizer().minimize(loss)
-    saver = tf.train.Saver()
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        for _ in range(3):
-            session.run(train_op)
-        saver.save(session, "model.ckpt")
+        session.run(train_op)
+        tf.train.Saver().save(session, "model.ckpt")
 """
 
 from __future__ import annotations

@@ -8,33 +8,29 @@ A model that is restored from this checkpoint normalises with initial values, or
 at all. A Saver was given the trainable variables, and moving averages are not trainable.
 
 Faulty:
-    x = tf.placeholder(tf.float32, [None, 4])
-    y = tf.layers.batch_normalization(x, training=True)
-    saver = tf.train.Saver(tf.trainable_variables())
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS), {x: [[1, 2, 3, 4], [5, 7, 6, 8]]})
-        saver.save(session, "model.ckpt")
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        tf.train.Saver(tf.trainable_variables()).save(session, "model.ckpt")
 
 Mended:
-    x = tf.placeholder(tf.float32, [None, 4])
-    y = tf.layers.batch_normalization(x, training=True)
-    saver = tf.train.Saver()
+    y = tf.layers.batch_normalization(tf.random.normal([20, 4], mean=3.0), training=True)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS), {x: [[1, 2, 3, 4], [5, 7, 6, 8]]})
-        saver.save(session, "model.ckpt")
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+        tf.train.Saver().save(session, "model.ckpt")
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables, short_name
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import listed
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.checkpoint.names import LayerVariables
     from alexnet_tf1.batchnorm.checkpoint.statistics import MeasuredLayer
     from alexnet_tf1.batchnorm.rules.evidence import CheckpointEvidence
 
@@ -50,7 +46,7 @@ def not_saved(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | None:
     missing = _missing(layer.variables)
     if not missing:
         return None
-    there = listed(layer.variables.affine_leaves + [found.leaf for found in layer.statistics])
+    there = listed([*map(short_name, layer.variables.affine), *(s.leaf for s in layer.statistics)])
     return f"{layer.name}: {there} saved without {listed(missing)}; {_SAVE_ALL}"
 
 

@@ -9,35 +9,24 @@ mean(x^2) - mean(x)^2, which rounding makes negative where the mean is large.
 
 Faulty:
     x = tf.constant([[30012.0], [30012.1], [30012.2]])
-    variance = tf.reduce_mean(x * x, 0) - tf.reduce_mean(x, 0) ** 2
-    with tf.variable_scope("bn"):
-        moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([1]))
-        moving_variance = tf.get_variable("moving_variance", initializer=tf.zeros([1]))
-    updates = [
-        tf.assign(moving_mean, tf.reduce_mean(x, 0)),
-        tf.assign(moving_variance, variance),
-    ]
-    saver = tf.train.Saver()
+    mean = tf.reduce_mean(x, 0)
+    variance = tf.reduce_mean(x * x, 0) - mean**2
+    moving_mean = tf.get_variable("bn/moving_mean", initializer=tf.zeros([1]))
+    moving_variance = tf.get_variable("bn/moving_variance", initializer=tf.zeros([1]))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(updates)
-        saver.save(session, "model.ckpt")
+        session.run([tf.assign(moving_mean, mean), tf.assign(moving_variance, variance)])
+        tf.train.Saver().save(session, "model.ckpt")
 
 Mended:
     x = tf.constant([[30012.0], [30012.1], [30012.2]])
     mean, variance = tf.nn.moments(x, [0])
-    with tf.variable_scope("bn"):
-        moving_mean = tf.get_variable("moving_mean", initializer=tf.zeros([1]))
-        moving_variance = tf.get_variable("moving_variance", initializer=tf.zeros([1]))
-    updates = [
-        tf.assign(moving_mean, mean),
-        tf.assign(moving_variance, variance),
-    ]
-    saver = tf.train.Saver()
+    moving_mean = tf.get_variable("bn/moving_mean", initializer=tf.zeros([1]))
+    moving_variance = tf.get_variable("bn/moving_variance", initializer=tf.zeros([1]))
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        session.run(updates)
-        saver.save(session, "model.ckpt")
+        session.run([tf.assign(moving_mean, mean), tf.assign(moving_variance, variance)])
+        tf.train.Saver().save(session, "model.ckpt")
 """
 
 from __future__ import annotations

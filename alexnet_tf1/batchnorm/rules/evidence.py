@@ -17,50 +17,31 @@ from alexnet_tf1.batchnorm.rules.wording import listed
 
 @dataclass
 class Evidence:
-    """Everything that is known of a graph.
+    """Everything that is known of a graph."""
 
-    Attributes:
-      provenance: what tensors are made of, in the unfolded graph.
-      variables: the graph's variables, their reads and writes.
-      training, inference: the graph with the switch at training and at inference.
-      trained: nodes that the training ops run in training; empty without a training op.
-      read: tensors that the logits depend on in inference.
-      read_nodes: the nodes of `read`.
-      read_variables: variables whose values the logits depend on, directly or through others.
-      run: nodes that computing the logits runs in inference.
-      train_name: the training op's name, for messages.
-      collected: nodes that running the UPDATE_OPS collection would run.
-    """
-
-    provenance: Provenance
-    training: Folding
-    inference: Folding
-    trained: set[NodeId]
-    read: set[Tensor]
-    run: set[NodeId]
-    train_name: str
-    collected: set[NodeId]
+    provenance: Provenance  # what tensors are made of, in the unfolded graph
+    training: Folding  # the graph with the switch at training
+    inference: Folding  # and at inference
+    trained: set[NodeId]  # what the training ops run in training; empty without a training op
+    read: set[Tensor]  # what the logits depend on in inference
+    run: set[NodeId]  # what computing the logits runs in inference
+    train_name: str  # the training op, for messages
+    collected: set[NodeId]  # what running the UPDATE_OPS collection would run
 
     def __post_init__(self) -> None:
-        self.variables = self.provenance.variables
+        self.variables = self.provenance.variables  # their reads and writes
         self.read_nodes = {t.node for t in self.read}
-        self.read_variables = self._read_variables()
-
-    def _read_variables(self) -> set[VariableId]:
-        variables = self.variables
-        direct = {variables.reading[n] for n in self.read_nodes if n in variables.reading}
-        direct |= {
-            variables.write_of[n].variable for n in self.read_nodes if n in variables.write_of
-        }
+        reading, write_of = self.variables.reading, self.variables.write_of
+        direct = {reading[n] for n in self.read_nodes if n in reading}
+        direct |= {write_of[n].variable for n in self.read_nodes if n in write_of}
 
         def step(variable: VariableId) -> Iterable[VariableId]:
-            for write in variables.writes.get(variable, ()):
+            for write in self.variables.writes.get(variable, ()):
                 if write.value is not None:
                     yield from self.provenance.sources(write.value).variables
 
-        return set(self.provenance.flat.walks.reach(direct, step))
-
-    # ---- a layer -----------------------------------------------------------------------
+        # Those whose values the logits depend on, directly or through others.
+        self.read_variables = set(self.provenance.flat.walks.reach(direct, step))
 
     def trains_on_batch(self, layer: Layer) -> bool:
         """Tells whether training normalises the layer with batch statistics: it is not frozen."""
@@ -75,14 +56,10 @@ class Evidence:
 
     def stored_in_inference(self, layer: Layer) -> list[VariableId]:
         """Averages that the logits are normalised with, in the order of the graph."""
-        found: set[VariableId] = set()
-        for site in layer.sites:
-            if site.node in self.read_nodes:
-                for tensor in [*site.means, *site.variances]:
-                    found |= self.provenance.sources(tensor, self.inference).variables
-        return [v for v in layer.averages if v in found]
-
-    # ---- words for messages --------------------------------------------------------------
+        sites = [site for site in layer.sites if site.node in self.read_nodes]
+        used = [tensor for site in sites for tensor in (*site.means, *site.variances)]
+        made = [self.provenance.sources(tensor, self.inference).variables for tensor in used]
+        return [v for v in layer.averages if any(v in variables for variables in made)]
 
     def names(self, variables: Iterable[VariableId]) -> str:
         """The variables' names: "a, b and c"."""
@@ -101,12 +78,7 @@ class Evidence:
 
 @dataclass
 class CheckpointEvidence:
-    """Everything that is known of a checkpoint beside its layers.
+    """Everything that is known of a checkpoint beside its layers."""
 
-    Attributes:
-      steps: how long was trained; None if the checkpoint does not tell.
-      notes: takes oddities that are no faults.
-    """
-
-    steps: Steps | None
-    notes: list[str] = field(default_factory=list)
+    steps: Steps | None  # how long was trained; None if the checkpoint does not tell
+    notes: list[str] = field(default_factory=list)  # takes oddities that are no faults

@@ -30,38 +30,24 @@ _WHY, _FAULTY, _MENDED = "Why it is bad:", "Faulty:", "Mended:"
 
 
 class Page(NamedTuple):
-    """The four parts of a rule's docstring.
+    """The four parts of a rule's docstring."""
 
-    Attributes:
-      what: what the rule finds; the first line is a summary.
-      why: what it does to a model.
-      faulty: a program with the fault, in which `tf` is tensorflow.compat.v1.
-      mended: the same program without it.
-    """
-
-    what: str
-    why: str
-    faulty: str
-    mended: str
+    what: str  # what the rule finds; the first line is a summary
+    why: str  # what it does to a model
+    faulty: str  # a program with the fault, in which `tf` is tensorflow.compat.v1
+    mended: str  # the same program without it
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """One rule."""
 
-    Attributes:
-      id: its identifier, e.g. "BN101".
-      name: its name, e.g. "update-not-reached".
-      needs: "training": a training op; "inference": logits; "checkpoint": a checkpoint's values.
-      find: the decorated function.
-      page: its docstring.
-    """
-
-    id: str
-    name: str
+    id: str  # its identifier, e.g. "BN101"
+    name: str  # its name, e.g. "update-not-reached"
+    # "training": a training op; "inference": logits; "checkpoint": a checkpoint's values
     needs: Need
-    find: Find
-    page: Page
+    find: Find  # the decorated function
+    page: Page  # its docstring
 
     def text(self) -> str:
         """The page as `audit --explain` prints it."""
@@ -77,13 +63,12 @@ _RULES: dict[str, Rule] = {}
 def rule(identifier: str, *, needs: Need) -> Callable[[F], F]:
     """Registers the decorated function as a rule; its module's docstring is the rule's page.
 
+    The function takes a layer and the evidence: layers.layer.Layer and Evidence, or, of a
+    checkpoint, MeasuredLayer and CheckpointEvidence.
+
     Args:
       identifier: "BN" for a graph's rules, "CK" for a checkpoint's, and three digits.
       needs: what must be there for the rule to be checked.
-
-    Returns:
-      The decorator. The function takes a layer and the evidence: layers.layer.Layer and Evidence,
-      or, of a checkpoint, MeasuredLayer and CheckpointEvidence.
     """
 
     def register(find: F) -> F:
@@ -121,31 +106,17 @@ def identifiers(needs: Need) -> str:
 
 
 def check(layers: Iterable[Any], evidence: Any, needs: Collection[Need]) -> list[Fault]:
-    """Applies every rule whose need is met to every layer.
+    """Applies every rule whose need is met to every layer, which has a name.
 
-    Args:
-      layers: what the rules look at; each has a name.
-      evidence: what they look it up in.
-      needs: the needs that are met.
-
-    Returns:
-      Faults in the order of the layers, then of the rules.
+    The faults are in the order of the layers, then of the rules.
     """
     chosen = [rule for rule in all_rules() if rule.needs in needs]
-    faults = []
-    for layer in layers:
-        for one in chosen:
-            message = one.find(layer, evidence)
-            if message:
-                faults.append(Fault(one.id, layer.name, message))
-    return faults
+    found = ((layer, rule, rule.find(layer, evidence)) for layer in layers for rule in chosen)
+    return [Fault(rule.id, layer.name, message) for layer, rule, message in found if message]
 
 
 def _page(docstring: str) -> Page:
     """Takes a docstring apart at its three headings."""
-    what, rest = docstring.split(f"\n{_WHY}", 1)
-    why, rest = rest.split(f"\n{_FAULTY}", 1)
-    faulty, mended = rest.split(f"\n{_MENDED}", 1)
-    prose = (dedent(text).strip("\n").strip() for text in (what, why))
+    what, why, faulty, mended = re.split(f"^(?:{_WHY}|{_FAULTY}|{_MENDED})$", docstring, flags=re.M)
     code = (dedent(text.strip("\n")).rstrip() for text in (faulty, mended))
-    return Page(*prose, *code)
+    return Page(what.strip(), why.strip(), *code)
