@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from alexnet_tf1.batchnorm.checkpoint.statistics import Steps
 from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.variables import Write
 from alexnet_tf1.batchnorm.layers.layer import Layer
@@ -27,6 +28,7 @@ class Evidence:
     run: set[NodeId]  # what computing the logits runs in inference
     train_name: str  # the training op, for messages
     collected: set[NodeId]  # what running the UPDATE_OPS collection would run
+    followers: Followers  # what runs after an operation
 
     def __post_init__(self) -> None:
         self.variables = self.provenance.variables  # their reads and writes
@@ -42,6 +44,22 @@ class Evidence:
 
         # Those whose values the logits depend on, directly or through others.
         self.read_variables = set(self.provenance.flat.walks.reach(direct, step))
+
+    def trains(self, layer: Layer) -> bool:
+        """Tells whether training runs the layer."""
+        return any(site.node in self.trained for site in layer.sites)
+
+    def is_moved(self, layer: Layer, step: Collection[NodeId]) -> bool:
+        """Tells whether these nodes change an average of the layer in training."""
+        return any(
+            update.write.node in step and self.variables.changes(update.write, self.training)
+            for updates in layer.updates.values()
+            for update in updates
+        )
+
+    def nobody_reads(self, layer: Layer) -> bool:
+        """Tells whether the averages are of no use: inference is known and needs no such layer."""
+        return bool(self.read) and not layer.stored and not self.infers(layer)
 
     def trains_on_batch(self, layer: Layer) -> bool:
         """Tells whether training normalises the layer with batch statistics: it is not frozen."""
