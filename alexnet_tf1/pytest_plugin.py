@@ -20,7 +20,7 @@ def batch_norm_audit() -> Callable[..., AuditReport]:
     """Provides alexnet_tf1.testing.assert_batch_norm, which checks a TF1 graph.
 
     Returns:
-      The function. It takes the graph, train_ops, logits and is_training.
+      The function. It takes the graph and what audit_graph takes.
     """
     from alexnet_tf1.testing import assert_batch_norm
 

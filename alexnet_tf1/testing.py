@@ -21,6 +21,8 @@ def assert_batch_norm(
     logits: Any = None,
     is_training: Any = None,
     *,
+    training_only: bool = False,
+    inference: Any = None,
     select: Any = None,
     ignore: Any = None,
 ) -> AuditReport:
@@ -34,6 +36,8 @@ def assert_batch_norm(
       logits: the tensor or tensors that inference computes, or their names. None: found.
       is_training: the training switch, a tensor, variable or name (or a list of several);
         a Python bool says the graph was built with a constant. None: found, if there is one.
+      training_only: the graph has no inference in it; the rules of inference are left out.
+      inference: the graph that infers, where it is another one, or its path.
       select: the rules to check: "BN101", a prefix as "BN2", or "BN203:critic/*" with a glob of
         layers; one text with commas, or several. None: all.
       ignore: rules not to check, in the same form.
@@ -43,16 +47,25 @@ def assert_batch_norm(
 
     Raises:
       AssertionError: if there are faults, with a line each: rule, layer, what is wrong, remedy;
-        or if the graph has no batch normalisation, so that nothing was checked.
-      UserError: if a name is not in the graph, a name is needed, or a file cannot be used.
+        or if nothing was checked, as in a graph without batch normalisation.
+      UserError: if a name is not in the graph, or a file cannot be used.
     """
     __tracebackhide__ = True  # pytest shows the caller's line, not this one
     from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
 
     audit = audit_file if isinstance(graph, (str, os.PathLike)) else audit_graph
-    report = audit(graph, train_ops, logits, is_training, select=select, ignore=ignore)
-    if not report.layers:
-        raise AssertionError("no batch normalisation was found in the graph: nothing was checked")
+    report = audit(
+        graph,
+        train_ops,
+        logits,
+        is_training,
+        training_only=training_only,
+        inference=inference,
+        select=select,
+        ignore=ignore,
+    )
+    if not any(report.checked.values()) and not report.faults:
+        raise AssertionError(f"nothing was checked: {'; '.join(report.left_out.values())}")
     if report.faults:
         count = len(report.faults)
         lines = [f"{count} batch-normalisation fault{'s' * (count != 1)}"]

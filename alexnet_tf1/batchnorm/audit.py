@@ -8,15 +8,20 @@ the switch) -> graph.fold (hold the switch at training and at inference) -> rule
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from alexnet_tf1.batchnorm.choices import Choices
+from alexnet_tf1.batchnorm import entry_points
+from alexnet_tf1.batchnorm.choices import Choices, Outputs
+from alexnet_tf1.batchnorm.coverage import step_notes, take_stock, unread_notes
 from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import GraphSource
 from alexnet_tf1.batchnorm.graph.node import NodeId
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
@@ -35,6 +40,8 @@ def audit_graph(
     logits: Any = None,
     is_training: Any = None,
     *,
+    training_only: bool = False,
+    inference: Any = None,
     select: Any = None,
     ignore: Any = None,
 ) -> AuditReport:
@@ -47,6 +54,9 @@ def audit_graph(
       logits: the tensor or tensors that inference computes, or their names. None: found.
       is_training: the training switch, a tensor, variable or name (or a list of several);
         a Python bool says the graph was built with a constant. None: found, if there is one.
+      training_only: the graph has no inference in it; the rules of inference are left out.
+      inference: the graph that infers, where it is another one, or its file; the rules of
+        inference are applied to it, with logits, and the others to graph.
       select: the rules to check: "BN101", a prefix as "BN2", or "BN203:critic/*" with a glob of
         layers; one text with commas, or several. None: all.
       ignore: rules not to check, in the same form.
@@ -55,9 +65,10 @@ def audit_graph(
       The layers, the faults and notes on what was found or not checked.
 
     Raises:
-      UserError: if a name is not in the graph, or something has to be named.
+      UserError: if a name is not in the graph.
     """
-    return _audit(load.from_object(graph), train_ops, logits, is_training, select, ignore)
+    asked = Asked(train_ops, logits, is_training, training_only, select=select, ignore=ignore)
+    return _audit(load.from_object(graph), asked, inference)
 
 
 def audit_file(
@@ -68,6 +79,8 @@ def audit_file(
     tags: Sequence[str] | None = None,
     signature: str | None = None,
     *,
+    training_only: bool = False,
+    inference: Any = None,
     select: Any = None,
     ignore: Any = None,
 ) -> AuditReport:
@@ -81,6 +94,8 @@ def audit_file(
       is_training: as for audit_graph, by name.
       tags: tags of the MetaGraph in a SavedModel that holds several.
       signature: the signature whose outputs are the logits.
+      training_only: as for audit_graph.
+      inference: as for audit_graph.
       select: as for audit_graph.
       ignore: as for audit_graph.
 
@@ -90,12 +105,25 @@ def audit_file(
     Raises:
       UserError: if there is no graph, or as audit_graph.
     """
-    source = load.from_file(path, tags, signature)
-    return _audit(source, train_ops, logits, is_training, select, ignore)
+    asked = Asked(train_ops, logits, is_training, training_only, select=select, ignore=ignore)
+    return _audit(load.from_file(path, tags, signature), asked, inference)
 
 
-def _audit(source: GraphSource, *arguments: Any) -> AuditReport:
-    """Audits one graph with the garbage collector at rest.
+@dataclass(frozen=True)
+class Asked:
+    """What the caller says of a graph: the arguments of audit_graph."""
+
+    train_ops: Any
+    logits: Any
+    is_training: Any
+    training_only: bool = False
+    families: tuple[registry.Need, ...] = ("training", "inference", "saving")  # the rules to apply
+    select: Any = None
+    ignore: Any = None
+
+
+def _audit(source: GraphSource, asked: Asked, inference: Any) -> AuditReport:
+    """Audits a graph, or a pair of them, with the garbage collector at rest.
 
     The table of nodes is many small objects: each time their number sets off the
     collector it would walk all of TensorFlow's live graph, three times the audit's work.
@@ -103,57 +131,112 @@ def _audit(source: GraphSource, *arguments: Any) -> AuditReport:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _checked(source, *arguments)
+        return _checked(source, asked) if inference is None else _pair(source, inference, asked)
     finally:
         if was_enabled:
             gc.enable()
 
 
-def _checked(
-    source: GraphSource, train_ops: Any, logits: Any, is_training: Any, select: Any, ignore: Any
-) -> AuditReport:
-    selected = registry.selected(select, ignore)
+def _pair(source: GraphSource, inference: Any, asked: Asked) -> AuditReport:
+    """Audits the training of one graph and the inference of another."""
+    is_file = isinstance(inference, (str, os.PathLike))
+    other = load.from_file(inference) if is_file else load.from_object(inference)
+    switch = asked.is_training
+    one, two = (_switches_in(graph, switch) for graph in (source, other))
+    if entry_points.names_of(switch) and not (one or two):
+        one = switch  # it is in neither: the error says so
+    trains = dataclasses.replace(
+        asked, logits=None, is_training=one, training_only=True, families=("training", "saving")
+    )
+    infers = dataclasses.replace(asked, train_ops=None, is_training=two, families=("inference",))
+    return _checked(source, trains).joined(_checked(other, infers))
+
+
+def _switches_in(source: GraphSource, given: Any) -> Any:
+    """Those of the switches named that the graph has; a constant is for both."""
+    if given is None or isinstance(given, bool):
+        return given
+    nodes = {node.name for node in source.graph_def.node}
+    return [n for n in entry_points.names_of(given) if n.partition(":")[0] in nodes] or None
+
+
+def _checked(source: GraphSource, asked: Asked) -> AuditReport:
+    selected = registry.selected(asked.select, asked.ignore)
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
     choices = Choices(source, provenance, layers)
-    outputs = choices.logits(logits)
-    switches = choices.switches(is_training)
+    switches = choices.switches(asked.is_training)
     training = choices.folded(switches, training=True)
     inference = choices.folded(switches, training=False) if switches else training
-    train_nodes, train_name = choices.train_ops(train_ops, training)
+    train_ops = choices.train_ops(asked.train_ops, training)
+    steps = {
+        name: training.executed(entry_points.run_nodes(flat, [name], "--train-op"))
+        for name in train_ops
+    }
+    trained = set().union(*steps.values())
+    outputs = Outputs([], [])
+    if not asked.training_only:
+        outputs = choices.outputs(asked.logits, trained, training, inference)
     evidence = Evidence(
         provenance=provenance,
         training=training,
         inference=inference,
         layers=layers,
-        steps=[training.executed([node]) for node in train_nodes],
-        read=inference.data_cone(outputs),
-        run=inference.executed(t.node for t in outputs),
-        train_name=train_name,
+        steps=list(steps.values()),
+        read=inference.data_cone(outputs.tensors),
+        run=inference.executed(t.node for t in outputs.tensors),
+        train_name=_train_name(train_ops),
         collected=_collected(source, provenance),
+        followers=Followers(flat),
         saved=saved_variables(provenance),
         checkpoint=source.checkpoint,
     )
-    needs: set[registry.Need] = {"inference", "saving"}
-    if train_nodes:
-        needs.add("training")
-    faults = [
-        fault._replace(message=fault.message + _place(fault, layers, evidence, source))
-        for fault in registry.check(layers, evidence, needs, selected)
-    ]
+    judged = {layer.name for layer in outputs.judged}
+    faults = []
+    for layer in layers:
+        met: set[registry.Need] = {"saving"}
+        if steps:
+            met.add("training")
+        if layer.name in judged:
+            met.add("inference")
+        needs = met.intersection(asked.families)
+        for fault in registry.check([layer], evidence, needs, selected):
+            place = _place(fault, layer, evidence, source)
+            faults.append(fault._replace(message=fault.message + place))
+    checked: dict[registry.Need, list[str]] = {
+        "training": [layer.name for layer in layers if evidence.trains(layer)],
+        "inference": [layer.name for layer in outputs.judged if evidence.infers(layer)],
+    }
+    stock = take_stock(
+        layers, {n: checked[n] for n in asked.families if n in checked}, choices.reasons, flat
+    )
     names = provenance.variables.names
-    averages = [(layer.name, [names[v] for v in layer.averages]) for layer in layers]
-    notes = [*choices.notes, *_frozen_notes(evidence), *selected.notes()]
-    return AuditReport(averages, faults, _notes(flat, averages, notes))
+    return AuditReport(
+        layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
+        faults=faults,
+        notes=[
+            *([] if layers else ["no batch normalisation was found"]),
+            *choices.notes,
+            *step_notes(steps, evidence, layers),
+            *unread_notes(evidence, layers),
+            *_frozen_notes(evidence),
+            *stock.notes,
+        ],
+        checked=stock.checked,
+        left_out=stock.left_out | selected.left_out(),
+    )
 
 
-def _place(fault: Fault, layers: list[Layer], evidence: Evidence, source: GraphSource) -> str:
+def _train_name(names: list[str]) -> str:
+    return names[0].partition(":")[0] if len(names) == 1 else "any of the training ops"
+
+
+def _place(fault: Fault, layer: Layer, evidence: Evidence, source: GraphSource) -> str:
     """Says where in the user's code the layer and the training op were built, where it is known."""
     nodes = evidence.provenance.nodes
-    layer = next(layer for layer in layers if layer.name == fault.layer)
     built = [("layer", source.place(nodes[layer.sites[0].node].name))]
-    if fault.rule.startswith("BN1") and evidence.train_name:
+    if fault.rule.startswith("BN1"):
         built.append(("training op", source.place(evidence.train_name)))
     known = [f"{what} built at {place}" for what, place in built if place]
     return f" ({', '.join(known)})" if known else ""
@@ -174,22 +257,3 @@ def _collected(source: GraphSource, provenance: Provenance) -> set[NodeId]:
     names = source.collections.get(load.UPDATE_OPS, ())
     found = [n for name in names if name in flat.top for n in flat.run_nodes(name)]
     return provenance.plain.executed(found)
-
-
-def _notes(flat: FlatGraph, layers: Sequence[object], chosen: list[str]) -> list[str]:
-    """Says what was found and chosen, and that a part of the graph was not walked through."""
-    notes = []
-    if flat.truncated:
-        notes.append(
-            f"{len(flat.truncated)} calls were not looked into (recursive or too large), the "
-            f"first: {flat.truncated[0]}"
-        )
-    if not layers:
-        notes.append("no batch normalisation was found")
-    notes += chosen
-    if flat.walks.cut:
-        notes.append(
-            f"not checked in full: {flat.walks.cut} walks through the graph were cut at their "
-            "limit, so there may be layers, updates and faults that are not named here"
-        )
-    return notes

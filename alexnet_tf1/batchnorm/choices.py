@@ -1,7 +1,8 @@
-"""Settles what is audited: the training ops, the logits, the switch; as named, else as found."""
+"""Settles what is audited: the training ops, the outputs, the switches; as named, else as found."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,13 +13,19 @@ from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.sites import uses_batch
-from alexnet_tf1.batchnorm.rules import registry
-from alexnet_tf1.errors import UserError
+from alexnet_tf1.batchnorm.networks import ForwardPass, Networks
+from alexnet_tf1.batchnorm.rules.registry import Need
+from alexnet_tf1.batchnorm.towers import Towers
 
 _TRAIN_WORDS = ("train", "learning_phase", "is_tr", "phase")
 _TEST_WORDS = ("test", "infer", "eval", "predict", "deterministic")
 _TRIED = 24  # each input that is tried as the switch costs two foldings of the graph
 _SHOWN = 4
+_NOT_READ = "no output that inference computes was found behind them; name it with --logits"
+_REASONS: dict[Need, str] = {
+    "training": "no training op was given; name it with --train-op",
+    "inference": "they were left out; give the graph that infers with --inference",
+}
 
 
 class Switch(NamedTuple):
@@ -28,6 +35,13 @@ class Switch(NamedTuple):
     training: bool  # its value in training
 
 
+class Outputs(NamedTuple):
+    """What inference computes, and the layers that can be judged by it."""
+
+    tensors: list[Tensor]
+    judged: list[Layer]
+
+
 @dataclass
 class Choices:
     """Chooses in one graph, and notes what was chosen for the caller."""
@@ -35,55 +49,125 @@ class Choices:
     source: GraphSource
     provenance: Provenance
     layers: list[Layer]
-    # what was found, and what cannot be checked for want of it
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was found
+    # by family of rules, why it does not look at some layer, and the remedy
+    reasons: dict[Need, str] = field(default_factory=lambda: dict(_REASONS))
 
-    def logits(self, given: Any) -> list[Tensor]:
-        """The logits named, else those found; none are needed where nothing is normalised."""
-        names = entry_points.names_of(given)
-        if not names and self.layers:
-            names = entry_points.find_logits(self.source, self.provenance)
-            self.notes.append(f"logits: {', '.join(names)} (found; --logits names others)")
-        return [entry_points.tensor_named(self.provenance.flat, name, "--logits") for name in names]
+    # ---- training ops --------------------------------------------------------------------
 
-    def train_ops(self, given: Any, training: Folding) -> tuple[list[NodeId], str]:
-        """The nodes to start training from, and what messages call them."""
+    def train_ops(self, given: Any, training: Folding) -> list[str]:
+        """The training ops named, else those found; none in a graph that does not train."""
         names = entry_points.names_of(given)
         if given is None and self.layers:
             names = entry_points.find_train_ops(self.source, self.provenance)
             if names:
-                shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
-                self.notes.append(f"training ops: {shown} (found; --train-op names others)")
+                self.notes.append(f"training ops: {_some(names)} (found; --train-op names others)")
+            elif self._updates(training):
+                self.reasons["training"] = (
+                    "no training op was found, though the graph updates moving averages; "
+                    "name it with --train-op"
+                )
             else:
-                self._accept_no_training(training)
-                self._note_unchecked("the graph holds no training op")
-        elif not names and self.layers:
-            self._note_unchecked("no training op was given")
-        nodes = entry_points.run_nodes(self.provenance.flat, names, "--train-op")
-        return nodes, names[0].partition(":")[0] if len(names) == 1 else "any of the training ops"
-
-    def _accept_no_training(self, training: Folding) -> None:
-        """An inference graph lacks a training op; a graph whose layers learn must have one."""
-        writes = (u.write for layer in self.layers for us in layer.updates.values() for u in us)
-        if not self.source.inference_only and any(
-            self.provenance.variables.changes(write, training) for write in writes
-        ):
-            raise UserError(
-                "no training op was found, though the graph updates moving averages; "
-                "name it with --train-op"
+                self.reasons["training"] = (
+                    "the graph holds no training op; audit the graph that trains, or name the op "
+                    "with --train-op"
+                )
+        if names:
+            self.reasons["training"] = (
+                f"{_some(names)} {'does' if len(names) == 1 else 'do'} not run them; name the "
+                "operation that trains them with --train-op"
             )
+        return names
 
-    def _note_unchecked(self, why: str) -> None:
-        self.notes.append(f"{why}: {registry.identifiers('training')} were not checked")
+    def _updates(self, training: Folding) -> bool:
+        changes = self.provenance.variables.changes
+        updates = (u for layer in self.layers for us in layer.updates.values() for u in us)
+        return any(changes(update.write, training) for update in updates)
+
+    # ---- outputs ---------------------------------------------------------------------------
+
+    def outputs(
+        self, given: Any, trained: set[NodeId], training: Folding, inference: Folding
+    ) -> Outputs:
+        """The outputs named, else a signature's, else the ends of all towers that infer.
+
+        Args:
+          given: names; None or none: find them.
+          trained: nodes that the training ops run.
+          training: the graph with the switches at training.
+          inference: and at inference.
+
+        Returns:
+          The outputs, and the layers to judge by them.
+        """
+        self.reasons["inference"] = _NOT_READ
+        names = entry_points.names_of(given)
+        flat = self.provenance.flat
+        if not names and self.source.outputs:
+            names = [name for name in self.source.outputs if name.partition(":")[0] in flat.top]
+            self.notes.append(f"logits: {_some(names)} (the signature's; --logits names others)")
+        if names or not self.layers:
+            tensors = [entry_points.tensor_named(flat, name, "--logits") for name in names]
+            return Outputs(tensors, self.layers)
+        found = self._towers(trained, training, inference)
+        if found.outputs:
+            shown = _some([self._described(tensor) for tensor in found.outputs])
+            self.notes.append(f"logits: {shown} (found; --logits names others)")
+            return Outputs(found.outputs, found.judged())
+        if not found.only_trained:
+            self.reasons["inference"] = (
+                "no output was found; name what inference computes with --logits"
+            )
+            return Outputs([], [])
+        self.reasons["inference"] = (
+            "there is no inference graph here, only a training tower without a switch; give the "
+            "graph that infers with --inference, or name what inference computes with --logits"
+        )
+        # What keeps no averages has nothing else to normalise with in any other graph.
+        return Outputs(found.only_trained, [layer for layer in self.layers if not layer.averages])
+
+    def _towers(self, trained: set[NodeId], training: Folding, inference: Folding) -> Towers:
+        provenance = self.provenance
+        weights = entry_points.weight_ids(self.source, provenance, self.layers)
+        steps = entry_points.training_steps(self.source, provenance)
+        networks = Networks(steps, weights, provenance)
+        switches = {t.node for t in entry_points.switch_candidates(provenance)}
+        idle = any(not provenance.flat.consumers[node] for node in switches)
+        towers = Towers(
+            provenance, networks, self.layers, training, inference, trained, switches, idle
+        )
+        towers.sort(ForwardPass(provenance, networks, self.layers).ends())
+        return towers
+
+    def _described(self, tensor: Tensor) -> str:
+        """The tensor's name, or that of the call it lies in, and its shape where recorded."""
+        node, flat = self.provenance.nodes[tensor.node], self.provenance.flat
+        name, output = node.name, tensor.output
+        if node.op == "_Ret":
+            output = flat.run_nodes(name).index(node.id) - 1 if name in flat.top else 0
+        while name not in flat.top and "/" in name:
+            name = name.rpartition("/")[0]
+        shapes = node.attr("_output_shapes")
+        if (
+            shapes is None
+            or output >= len(shapes.list.shape)
+            or shapes.list.shape[output].unknown_rank
+        ):
+            return f"{name}:{output}"
+        sizes = ("?" if d.size < 0 else str(d.size) for d in shapes.list.shape[output].dim)
+        return f"{name}:{output} [{', '.join(sizes)}]"
+
+    # ---- switches --------------------------------------------------------------------------
 
     def switches(self, given: Any) -> list[Switch]:
-        """The training switches named, else the one found; none if a constant was built in."""
-        if isinstance(given, bool):
-            self.notes.append(f"is_training: the constant {given}, nothing to switch")
-            return []
-        names = entry_points.names_of(given)
+        """The training switches named, else those found; none if a constant was built in."""
+        items = list(given) if isinstance(given, (list, tuple, set)) else [given]
+        constants = [item for item in items if isinstance(item, bool)]
+        if constants:
+            self.notes.append(f"is_training: the constant {constants[0]}, nothing to switch")
+        names = entry_points.names_of([i for i in items if i is not None and i not in constants])
         if not names:
-            return self._find_switch() if self.layers else []
+            return self._find_switches() if self.layers and not constants else []
         found = []
         for name in names:
             tensor = entry_points.tensor_named(self.provenance.flat, name, "--is-training")
@@ -93,7 +177,7 @@ class Choices:
                 found.append(Switch(tensor, True))
         return found
 
-    def folded(self, switches: list[Switch], *, training: bool) -> Folding:
+    def folded(self, switches: Iterable[Switch], *, training: bool) -> Folding:
         """The graph with the switches at training or at inference."""
         assumed: dict[Tensor, bool] = {}
         for switch in switches:
@@ -101,20 +185,14 @@ class Choices:
             assumed |= entry_points.assumption(self.provenance, switch.tensor, value)
         return self.provenance.folded(assumed)
 
-    def _find_switch(self) -> list[Switch]:
-        """The one input or variable that decides what the layers do."""
+    def _find_switches(self) -> list[Switch]:
+        """The inputs and variables that decide what some layer normalises with."""
         found = []
         candidates = entry_points.switch_candidates(self.provenance)
         for candidate in candidates[:_TRIED]:
             on, off = (self.folded([Switch(candidate, True)], training=t) for t in (True, False))
-            if self._behaviour(on) != self._behaviour(off):
+            if any(self._differs(layer, on, off) for layer in self.layers):
                 found.append(Switch(candidate, self._means_training(candidate, on, off)))
-        names = [f"{self.provenance.flat.nodes[switch.tensor.node].name}:0" for switch in found]
-        if len(found) > 1:
-            raise UserError(
-                "several inputs switch batch normalisation; choose with --is-training: "
-                + ", ".join(names)
-            )
         if len(candidates) > _TRIED:
             self.notes.append(
                 f"is_training: only {_TRIED} of {len(candidates)} inputs were tried as the switch"
@@ -122,23 +200,35 @@ class Choices:
         if not found:
             self.notes.append("is_training: no switch was found; both modes are the same graph")
             return []
-        meaning = "" if found[0].training else ", True meaning inference"
-        self.notes.append(f"is_training: {names[0]} (found{meaning}; --is-training names others)")
+        shown = [
+            self.provenance.nodes[s.tensor.node].name
+            + (":0" if s.training else ":0, True meaning inference")
+            for s in found
+        ]
+        self.notes.append(f"is_training: {_some(shown)} (found; --is-training names others)")
         return found
 
-    def _behaviour(self, folding: Folding) -> list[Any]:
-        """Describes what every layer does under the folding, to be compared with another."""
-        provenance = self.provenance
-        seen: list[Any] = []
-        for layer in self.layers:
-            for site in layer.sites:
-                runs = folding.runs(site.node)
-                used = [*site.means, *site.variances] if runs else []
-                made = [provenance.sources(tensor, folding) for tensor in used]
-                seen.append((runs, [(s.moments, s.variables) for s in made]))
-            for updates in layer.updates.values():
-                seen.extend(provenance.variables.changes(u.write, folding) for u in updates)
-        return seen
+    def _differs(self, layer: Layer, on: Folding, off: Folding) -> bool:
+        """Tells whether the layer normalises in both, with other things or other updates."""
+        one, two = self._used(layer, on), self._used(layer, off)
+        if not one or not two:
+            return False  # an input that leaves the layer out is no switch
+        changes = self.provenance.variables.changes
+        writes = [update.write for updates in layer.updates.values() for update in updates]
+        return one != two or any(changes(w, on) != changes(w, off) for w in writes)
+
+    def _used(self, layer: Layer, folding: Folding) -> set[object]:
+        """The moments and averages that the layer normalises with under the folding."""
+        found: set[object] = set()
+        for site in layer.sites:
+            if folding.runs(site.node):
+                for tensor in [*site.means, *site.variances]:
+                    made = self.provenance.sources(tensor, folding)
+                    found |= {("moment", m) for m in made.moments}
+                    found |= {("variable", v) for v in made.variables}
+                if uses_batch(site, folding, self.provenance):
+                    found.add(("site", site.node))
+        return found
 
     def _means_training(self, switch: Tensor, on: Folding, off: Folding) -> bool:
         """Tells whether True means training: by the name if it says so, else by what it does."""
@@ -154,3 +244,7 @@ class Choices:
             )
 
         return layers_on_batch(on) >= layers_on_batch(off)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")

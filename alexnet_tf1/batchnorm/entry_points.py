@@ -1,4 +1,4 @@
-"""Finds where an audit starts: the training ops, the logits and the training switch."""
+"""Finds where an audit starts: what is named, the training ops and the training switch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.batchnorm.graph.flatten import OUTPUT, FlatGraph
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import TRAIN_OP, TRAINABLE, GraphSource
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.ops import IDENTITIES, SELECTS, SWITCHES, is_apply
 from alexnet_tf1.batchnorm.graph.variables import Variables
+from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
-from alexnet_tf1.batchnorm.layers.sites import weights_of
 from alexnet_tf1.errors import UserError
 
-_LOSSES = frozenset({"SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"})
-_PREDICTIONS = {"ArgMax": 0, "Softmax": 0, "LogSoftmax": 0, "InTopK": 0, "InTopKV2": 0, "TopKV2": 0}
-_SHOWN = 6
 _DECISIONS = 100
 
 
@@ -86,15 +84,37 @@ def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
     flat = provenance.flat
     seeds = {flat.run_nodes(n)[0] for n in source.collections.get(TRAIN_OP, ()) if n in flat.top}
     writes = provenance.variables.write_of
-    seeds |= {node.id for node in flat.nodes if is_apply(node.op) and node.id in writes}
-    return _ends(flat, seeds or _hand_written_steps(source, provenance))
+    applied = {node.id for node in flat.nodes if is_apply(node.op) and node.id in writes}
+    seeds |= applied | _accumulating(applied, provenance)
+    return Followers(flat).last(seeds or training_steps(source, provenance))
 
 
-def _hand_written_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
-    """Plain writes of computed values to trainable variables."""
+def _accumulating(applied: set[NodeId], provenance: Provenance) -> set[NodeId]:
+    """What adds gradients up in one operation, for another to apply them."""
+    variables, tainted = provenance.variables, provenance.tainted
+    found = {node.id for node in provenance.nodes if node.op.endswith("AccumulatorApplyGradient")}
+
+    def is_gradient(tensor: Tensor) -> bool:  # not a rate that is fed
+        node = provenance.nodes[provenance.peel(tensor).node]
+        return bool(tainted[tensor.node]) and not node.op.startswith("Placeholder")
+
+    for step in applied:
+        inputs = provenance.nodes[step].inputs
+        if any(map(is_gradient, inputs)):
+            continue
+        for variable in {v for t in inputs for v in provenance.sources(t).variables}:
+            for write in variables.writes.get(variable, ()):
+                if write.value is not None and is_computed(write.value, provenance):
+                    found.add(write.node)
+    return found
+
+
+def training_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
+    """Writes that train: optimisers', else those of computed values to trainable variables."""
     variables = provenance.variables
+    applied = {node for node, write in variables.write_of.items() if write.kind == "apply"}
     # An initialiser, and what is set from outside, does not ask for any variable.
-    return {
+    return applied or {
         write.node
         for variable in trainable_ids(source, variables)
         for write in variables.writes.get(variable, ())
@@ -109,68 +129,26 @@ def trainable_ids(source: GraphSource, variables: Variables) -> set[VariableId]:
     return stepped | {v for v, name in variables.names.items() if name in named}
 
 
-def _ends(flat: FlatGraph, seeds: set[NodeId]) -> list[str]:
-    """The last operations that the seeds lead to, at the graph's top level."""
-    waiting: dict[NodeId, list[NodeId]] = {}
-    for node in flat.nodes:
-        for control in node.controls:
-            waiting.setdefault(control, []).append(node.id)
-    top_name = {node_id: name for name in flat.top for node_id in flat.run_nodes(name)}
+def weight_ids(
+    source: GraphSource, provenance: Provenance, layers: Iterable[Layer]
+) -> set[VariableId]:
+    """Variables that make an operation part of a network: trained ones and copies of those.
 
-    def step(node_id: NodeId) -> list[NodeId]:
-        return waiting.get(node_id, []) + [consumer for consumer, _ in flat.consumers[node_id]]
-
-    reached = [n for n in flat.walks.reach(seeds, step) if n in top_name]
-    last = [
-        n for n in reached if not step(n) and flat.nodes[n].op not in ("ReadVariableOp", "_Ret")
-    ]
-    # Of a step or a loop inside a function nothing waits for: take all of it.
-    ends = {top_name[n] for n in last or reached}
-    return [name for name in flat.top if name in ends]
-
-
-# ---- logits ------------------------------------------------------------------------------
-
-
-def find_logits(source: GraphSource, provenance: Provenance) -> list[str]:
-    """Names, as "node:0", of a signature's outputs, else of what losses and predictions read.
-
-    Raises:
-      UserError: if nothing or more than one thing looks like logits.
+    In a graph that names no trained variables, all but the moving averages.
     """
-    flat = provenance.flat
-    if source.outputs:
-        return [name for name in source.outputs if name.partition(":")[0] in flat.top]
-    found: dict[Tensor, None] = {}
-    for node in flat.nodes:
-        at = 0 if node.op in _LOSSES else _PREDICTIONS.get(node.op)
-        if at is not None and len(node.inputs) > at:
-            found[_under_softmax(node.inputs[at], provenance)] = None
-    # What lies inside a function cannot be named, so it cannot be chosen.
-    candidates = [t for t in found if _is_top(flat, t) and is_computed(t, provenance)]
-    if len(candidates) > 1:  # those that no other is computed from: attention is not logits
-        cones = {t: provenance.plain.data_cone([t]) for t in candidates}
-        candidates = [t for t in candidates if not any(t in cones[o] for o in cones if o != t)]
-    if len(candidates) == 1:
-        candidates += _twins(candidates[0], provenance)
-    names = [f"{flat.nodes[t.node].name}:{t.output}" for t in candidates]
-    if not names:
-        raise UserError("no logits were found in the graph; name them with --logits")
-    if len(names) > 1:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        shown = ", ".join(names[:_SHOWN]) + more
-        raise UserError(f"several tensors look like logits; choose with --logits: {shown}")
-    return names
-
-
-def _under_softmax(tensor: Tensor, provenance: Provenance) -> Tensor:
-    for _ in range(20):
-        tensor = provenance.peel(tensor)
-        node = provenance.nodes[tensor.node]
-        if node.op not in ("Softmax", "LogSoftmax", "Sigmoid") or not node.inputs:
-            return tensor
-        tensor = node.inputs[0]
-    return tensor
+    variables = provenance.variables
+    trainable = trainable_ids(source, variables)
+    if not trainable:
+        averages = {v for layer in layers for v in [*layer.averages, *layer.auxiliary]}
+        return set(variables.names) - averages
+    copies = {
+        write.variable
+        for write in variables.write_of.values()
+        if write.value is not None
+        and not provenance.tainted[write.value.node]
+        and provenance.sources(write.value).variables & trainable
+    }
+    return trainable | copies
 
 
 def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
@@ -179,27 +157,6 @@ def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
         return False
     cone = provenance.plain.data_cone([tensor])
     return any(t.node in provenance.variables.reading for t in cone)
-
-
-def _is_top(flat: FlatGraph, tensor: Tensor) -> bool:
-    node = flat.nodes[tensor.node]
-    return flat.top_tensor(node.name, tensor.output) == tensor
-
-
-def _twins(logits: Tensor, provenance: Provenance) -> list[Tensor]:
-    """The same last layer of another tower: one trains, the other may be for inference."""
-    flat, weights = provenance.flat, weights_of(logits, provenance)
-    op = flat.nodes[logits.node].op
-    found = []
-    for node in flat.nodes if weights else ():
-        tensor = Tensor(node.id, logits.output)
-        if node.op != op or tensor == logits or not provenance.tainted[node.id]:
-            continue
-        if weights_of(tensor, provenance) != weights or not _is_top(flat, tensor):
-            continue
-        if logits not in provenance.plain.data_cone([tensor]):  # as a gradient would be
-            found.append(tensor)
-    return found
 
 
 # ---- the training switch -------------------------------------------------------------------

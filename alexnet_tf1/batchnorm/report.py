@@ -30,12 +30,27 @@ class AuditReport:
     Attributes:
       layers: each batch normalisation's name and its moving averages' operation names.
       faults: in the order of the layers, then of the rules.
-      notes: what was chosen for the caller, and what could not be checked.
+      notes: what was chosen for the caller, and how to have checked what could not be.
+      checked: by family of rules, "training" and "inference", the layers that they looked at.
+      left_out: by family, what it could not check; an empty report checked every layer by all.
     """
 
     layers: list[tuple[str, list[str]]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    checked: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def joined(self, inference: AuditReport) -> AuditReport:
+        """This report of a graph that trains, and that of the graph that infers, as one."""
+        known = {name for name, _ in self.layers}
+        return AuditReport(
+            [*self.layers, *(layer for layer in inference.layers if layer[0] not in known)],
+            [*self.faults, *inference.faults],
+            [*self.notes, *(f"inference: {note}" for note in inference.notes)],
+            {**self.checked, **inference.checked},
+            {**self.left_out, **inference.left_out},
+        )
 
     def to_json(self, graph_name: str) -> dict[str, Any]:
         """The report as `audit --json` prints it, of a graph called `graph_name`; strict JSON."""
@@ -44,6 +59,7 @@ class AuditReport:
             "layers": [{"name": n, "moving_averages": list(a)} for n, a in self.layers],
             "faults": [fault._asdict() for fault in self.faults],
             "notes": list(self.notes),
+            "checked": {**self.checked, "left_out": list(self.left_out.values())},
         }
 
 

@@ -174,12 +174,26 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
             ),
             value("--explain", "RULE", "print the page of a rule, such as BN101, and nothing else"),
             value("--train-op", "NAME", "training op; may be given again", action="append"),
-            value("--logits", "NAME", "the tensor that inference computes"),
+            value(
+                "--logits",
+                "NAME",
+                "tensor that inference computes; may be given again",
+                action="append",
+            ),
             value(
                 "--is-training",
                 "NAME",
-                "the training switch; True or False for a graph built with a constant",
+                "training switch, may be given again; True or False for a graph built with a "
+                "constant",
                 text_or_bool,
+                action="append",
+            ),
+            switch("--training-only", "the graph only trains: leave the rules of inference out"),
+            value(
+                "--inference",
+                "GRAPH",
+                "the graph that infers, where it is another one: the rules of inference are "
+                "applied to it, with --logits, and the others to the first",
             ),
             value("--tags", "TAG,...", "which graph of a SavedModel that holds several"),
             value("--signature", "NAME", "whose outputs are the logits, of a SavedModel"),

@@ -67,8 +67,13 @@ def faults(name: str, found: dict[str, Any]) -> str:
     lines += [one_line(f"{f['rule']} {f['layer']}: {f['message']}") for f in found["faults"]]
     lines += [one_line(f"note: {note}") for note in found["notes"]]
     wrong = len(found["faults"])
-    cut = any(note.startswith("not checked in full") for note in found["notes"])
-    none = "no faults found in what could be checked" if cut else "no faults found"
+    checked = dict(found.get("checked", {}))  # the doctor has one family of rules
+    left_out = checked.pop("left_out", [])
+    of = [f"{family} rules on {len(names)} of {count} layers" for family, names in checked.items()]
+    lines += [f"checked: {', '.join(of)}"] if of and count else []
+    none = "no faults found"
+    if left_out:
+        none += one_line(f" in what could be checked: {'; '.join(left_out)}")
     lines.append(f"{wrong} fault{'s' * (wrong != 1)} found" if wrong else none)
     return "\n".join(lines)
 

@@ -45,6 +45,7 @@ def test_corpus(entry: Case) -> None:
         meta = tf.train.export_meta_graph()
     meta = tf.MetaGraphDef.FromString(meta.SerializeToString())
     check(entry, audit_graph(meta, *(_names(part) for part in net)))
+    assert sorted(found(audit_graph(meta))) == sorted(entry.alone)  # and with nothing named
 
 
 def _names(part: Any) -> Any:
@@ -98,8 +99,9 @@ def test_real_layers(keras_graphs: tuple[Path, dict[str, Any]]) -> None:
         report = audit_file(
             folder / case["path"], case["train_ops"], case["logits"], case["is_training"]
         )
-        expected = (sorted(case["expects"]), case["layers"])
-        answer = (sorted(found(report)), len(report.layers))
+        alone = audit_file(folder / case["path"])
+        expected = (sorted(case["expects"]), sorted(case["alone"]), case["layers"])
+        answer = (sorted(found(report)), sorted(found(alone)), len(report.layers))
         if answer != expected:
             wrong[name] = (answer, expected)
     assert not wrong

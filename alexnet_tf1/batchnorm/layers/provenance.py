@@ -55,8 +55,8 @@ class Provenance:
         self.nodes = flat.nodes
         self.plain = Folding(flat)  # the graph, unfolded
         self.variables = Variables(flat)
-        self._order = evaluation_order(flat)
-        self.tainted = tainted_nodes(flat, self.variables, self._order)  # by node: 1 on data
+        self.order = evaluation_order(flat)  # every node after its inputs, but in loops
+        self.tainted = tainted_nodes(flat, self.variables, self.order)  # by node: 1 on data
         self.axes = Axes(self.plain, self.tainted)
         self._names = {node.name for node in flat.nodes}
         self._gradients: dict[NodeId, bool] = {}
@@ -67,7 +67,7 @@ class Provenance:
 
     def folded(self, assumed: Mapping[Tensor, constants.Scalar]) -> Folding:
         """The graph with some tensors held at known values."""
-        return Folding(self.flat, assumed, self._order)
+        return Folding(self.flat, assumed, self.order)
 
     def is_gradient(self, node: Node) -> bool:
         """Tells whether the operation computes a gradient: no layer normalises there."""

@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are
+from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are, it_or_them, listed
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.graph.node import VariableId
@@ -43,9 +43,14 @@ if TYPE_CHECKING:
 @rule("BN101", needs="training")
 def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages that training leaves as they are, and what to make it depend on."""
-    if not (evidence.trains_on_batch(layer) or _trains_on_averages(layer, evidence)):
+    trains = evidence.trains_on_batch(layer) or _trains_on_averages(layer, evidence)
+    if not trains or evidence.nobody_reads(layer):
         return None
-    missed = [v for v in layer.averages if v in layer.updates and not _is_updated(v, evidence)]
+    missed = [
+        v
+        for v in layer.averages
+        if v in layer.updates and not (_is_updated(v, evidence) or _is_copied(v, layer, evidence))
+    ]
     if not missed:
         return None
     subject = f"{evidence.names(missed)} {is_or_are(missed)}"
@@ -61,7 +66,12 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
             f"{subject} written by {evidence.ops(running[:1])} without being changed in "
             "training; give the update a momentum below 1 when is_training is True"
         )
-    return f"{subject} never updated by {evidence.train_name}; {_remedy(layer, missed, evidence)}"
+    remedy = _remedy(layer, missed, evidence)
+    also = evidence.followers.last(layer.updates[v][0].write.node for v in missed)[:2]
+    unless = (
+        f"; unless your loop also runs {listed(also)}: then name {it_or_them(also)} with --train-op"
+    )
+    return f"{subject} never updated by {evidence.train_name}; {remedy}{unless if also else ''}"
 
 
 def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
@@ -104,4 +114,14 @@ def _is_updated(variable: VariableId, evidence: Evidence) -> bool:
     return any(
         write.node in evidence.trained and evidence.variables.changes(write, evidence.training)
         for write in evidence.variables.writes.get(variable, ())
+    )
+
+
+def _is_copied(variable: VariableId, layer: Layer, evidence: Evidence) -> bool:
+    """Tells whether the average is set from another network's, as a target network's is."""
+    own = {update.write.node for update in layer.updates[variable]}
+    return any(
+        evidence.provenance.sources(write.value).variables - {*layer.averages, *layer.auxiliary}
+        for write in evidence.variables.writes[variable]
+        if write.value is not None and write.node not in own
     )

@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 @rule("BN103", needs="training")
 def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages that training normalises with, unless they are frozen on purpose."""
-    if not _trains_on_averages(layer, evidence) or evidence.is_updated(layer, evidence.trained):
+    if not _trains_on_averages(layer, evidence) or evidence.is_moved(layer, evidence.trained):
         return None
     steps = [step for step in evidence.steps if _changes(layer, step, evidence)]
     if not steps:
         return None
     for step in steps:
         others = (other for other in evidence.layers if _changes(other, step, evidence))
-        if any(evidence.is_updated(other, step) for other in others):
+        if any(evidence.is_moved(other, step) for other in others):
             evidence.frozen["other layers of the same training op are updated"].append(layer.name)
             return None
     if evidence.has_moved(layer.averages):

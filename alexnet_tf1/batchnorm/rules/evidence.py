@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from alexnet_tf1.batchnorm.checkpoint.progress import has_begun
 from alexnet_tf1.batchnorm.checkpoint.statistics import any_has_moved
 from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor, VariableId
 from alexnet_tf1.batchnorm.graph.variables import Write
 from alexnet_tf1.batchnorm.layers.layer import Layer
@@ -32,6 +33,7 @@ class Evidence:
     run: set[NodeId]  # what computing the logits runs in inference
     train_name: str  # the training op, for messages
     collected: set[NodeId]  # what running the UPDATE_OPS collection would run
+    followers: Followers  # what runs after an operation
     # the variables that the graph's Savers save, by their names in the checkpoint
     saved: dict[str, VariableId]
     checkpoint: str | None  # the prefix of the checkpoint beside the graph
@@ -54,19 +56,27 @@ class Evidence:
         # Those whose values the logits depend on, directly or through others.
         self.read_variables = set(self.provenance.flat.walks.reach(direct, step))
 
+    def trains(self, layer: Layer) -> bool:
+        """Tells whether training runs the layer."""
+        return any(site.node in self.trained for site in layer.sites)
+
+    def is_moved(self, layer: Layer, step: Collection[NodeId]) -> bool:
+        """Tells whether these nodes change an average of the layer in training."""
+        return any(
+            write.node in step and self.variables.changes(write, self.training)
+            for variable in layer.averages
+            for write in self.variables.writes.get(variable, ())
+        )
+
+    def nobody_reads(self, layer: Layer) -> bool:
+        """Tells whether the averages are of no use: inference is known and needs no such layer."""
+        return bool(self.read) and not layer.stored and not self.infers(layer)
+
     def trains_on_batch(self, layer: Layer) -> bool:
         """Tells whether training normalises the layer with batch statistics: it is not frozen."""
         return any(
             site.node in self.trained and uses_batch(site, self.training, self.provenance)
             for site in layer.sites
-        )
-
-    def is_updated(self, layer: Layer, step: set[NodeId]) -> bool:
-        """Tells whether these nodes change any average of the layer in training."""
-        return any(
-            write.node in step and self.variables.changes(write, self.training)
-            for variable in layer.averages
-            for write in self.variables.writes.get(variable, ())
         )
 
     def can_run_in_training(self, nodes: Iterable[NodeId]) -> bool:

@@ -36,14 +36,14 @@ class Selection(NamedTuple):
             return False
         return not any(p.matches(rule, layer) for p in self.ignore)
 
-    def notes(self) -> list[str]:
-        """Says what is not reported."""
-        notes = []
+    def left_out(self) -> dict[str, str]:
+        """Says what is not checked, as AuditReport.left_out does."""
+        parts = []
         if self.select:
-            notes.append(f"checked by --select alone: {', '.join(map(str, self.select))}")
+            parts.append(f"only {', '.join(map(str, self.select))} by --select")
         if self.ignore:
-            notes.append(f"not checked, by --ignore: {', '.join(map(str, self.ignore))}")
-        return notes
+            parts.append(f"not {', '.join(map(str, self.ignore))} by --ignore")
+        return {"selection": ", ".join(parts)} if parts else {}
 
 
 def selection(

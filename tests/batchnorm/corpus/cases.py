@@ -30,6 +30,7 @@ class Case(NamedTuple):
     expects: list[str]
     layers: list[str] | None
     style: str
+    alone: list[str]
 
 
 CASES: list[Case] = []
@@ -45,13 +46,18 @@ def case(
     *expects: str,
     layers: list[str] | None = None,
     styles: tuple[str, ...] = ("resource, v2",),
+    alone: list[str] | None = None,
 ) -> Callable[[Callable[[], Net]], Callable[[], Net]]:
-    """Registers a builder, once for each kind of variables and of control flow."""
+    """Registers a builder, once for each kind of variables and of control flow.
+
+    `alone` are the faults where nothing is named, if they are others than `expects`.
+    """
+    found_alone = list(expects) if alone is None else alone
 
     def register(build: Callable[[], Net]) -> Callable[[], Net]:
         for style in styles:
             label = name if len(styles) == 1 else f"{name} ({style})"
-            CASES.append(Case(label, build, list(expects), layers, style))
+            CASES.append(Case(label, build, list(expects), layers, style, found_alone))
         return build
 
     return register

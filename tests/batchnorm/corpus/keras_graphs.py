@@ -29,13 +29,22 @@ def case(name: str) -> Callable[[Callable[[], Expectation]], Callable[[], Expect
     return register
 
 
-def expect(train: Any, logits: Any, training: Any, *faults: str, layers: int = 2) -> Expectation:
+def expect(
+    train: Any,
+    logits: Any,
+    training: Any,
+    *faults: str,
+    layers: int = 2,
+    alone: list[str] | None = None,
+) -> Expectation:
+    """What to find; `alone` where nothing is named, if that is something else."""
     train = train if isinstance(train, list) else [train]
     return {
         "train_ops": [op.name for op in train],
         "logits": logits.name,
         "is_training": None if training is None else training.name,
         "expects": list(faults),
+        "alone": list(faults) if alone is None else alone,
         "layers": layers,
     }
 
@@ -94,7 +103,7 @@ def virtual() -> Expectation:
 
 @case("tf.layers, training=True in the inference graph")
 def hard_true() -> Expectation:
-    return expect(*layers_network(True), None, *every("BN201", "BN203"))
+    return expect(*layers_network(True), None, *every("BN201", "BN203"), alone=[])
 
 
 @case("tf.layers, training= forgotten")
@@ -208,6 +217,79 @@ def synchronised() -> Expectation:
     logits = tf2.keras.layers.Dense(10)(layer(images, training=training))
     train = tf.train.GradientDescentOptimizer(0.1).minimize(tf.reduce_mean(logits**2))
     return expect(train, logits, training, "BN101 sync", layers=1)
+
+
+# ---- a training tower and a test tower that share variables -----------------------------------
+
+
+def two_towers(build: Callable[[Any, bool], Any], updates: Callable[[Any], list[Any]]) -> Any:
+    """Trains one call of the network and tests another; both have a loss."""
+    images, tests = (tf.placeholder(tf.float32, [None, 8, 8, 3], n) for n in ("images", "tests"))
+    labels, truth = (tf.placeholder(tf.int64, [None], n) for n in ("labels", "truth"))
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, build(images, True))
+    logits = build(tests, False)
+    tf.losses.sparse_softmax_cross_entropy(truth, logits)
+    with tf.control_dependencies(updates(images)):
+        return expect(tf.train.AdamOptimizer().minimize(loss), logits, None)
+
+
+def shared_layers(images: Any, training: bool, test: bool = False) -> Any:
+    """tf.layers under `reuse`, as TF1 scripts have them."""
+    with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+        x = tf.layers.conv2d(images, 6, 3, name="conv")
+        training = training or test
+        x = tf.nn.relu(tf.layers.batch_normalization(x, training=training, name="bn1"))
+        x = tf.layers.dense(tf.layers.flatten(x), 7, name="fc1")
+        x = tf.layers.batch_normalization(x, training=training, name="bn2")
+        return tf.layers.dense(tf.nn.relu(x), 10, name="fc2")
+
+
+def in_net(*rules: str) -> list[str]:
+    return [f"{rule} net/{name}" for name in ("bn1", "bn2") for rule in rules]
+
+
+@case("tf.layers, two towers by reuse: right")
+def layers_towers() -> Expectation:
+    return two_towers(shared_layers, lambda _: tf.get_collection(UPDATE_OPS))
+
+
+@case("tf.layers, two towers by reuse: forgotten")
+def layers_towers_forgotten() -> Expectation:
+    faults = in_net("BN101")
+    return {**two_towers(shared_layers, lambda _: []), "expects": faults, "alone": faults}
+
+
+@case("tf.layers, two towers by reuse: both for training")
+def layers_towers_both() -> Expectation:
+    faults = in_net("BN201", "BN203")
+    built = two_towers(
+        lambda images, training: shared_layers(images, training, test=True),
+        lambda _: tf.get_collection(UPDATE_OPS),
+    )
+    return {**built, "expects": faults, "alone": faults}
+
+
+def keras_towers(updates: bool) -> Expectation:
+    """A Keras model called twice; the updates are those of the call on the training images."""
+    keras = tf2.keras
+    image = keras.Input([8, 8, 3])
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(6, 3)(image))
+    x = keras.layers.Dense(7, activation="relu")(keras.layers.Flatten()(x))
+    model = keras.Model(image, keras.layers.Dense(10)(keras.layers.BatchNormalization()(x)))
+    return two_towers(
+        lambda images, training: model(images, training=training),
+        lambda images: model.get_updates_for([images]) if updates else [],
+    )
+
+
+@case("tf_keras model called twice: right")
+def keras_model_twice() -> Expectation:
+    return keras_towers(True)
+
+
+@case("tf_keras model called twice: forgotten")
+def keras_model_twice_forgotten() -> Expectation:
+    return {**keras_towers(False), "expects": every("BN101"), "alone": every("BN101")}
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def grouped() -> Net:
     return net._replace(train_ops=together)
 
 
-@case("updates grouped, but the inner training op is run", *both("BN101"))
+@case("updates grouped, but the inner training op is run", *both("BN101"), alone=[])
 def grouped_inner() -> Net:
     net = network(moments_norm, switch(), before=[])
     tf.group(net.train_ops, *tf.get_collection(UPDATE_OPS))
@@ -89,7 +89,7 @@ def chained_after() -> Net:
     return net._replace(train_ops=[net.train_ops, last])
 
 
-@case("updates run as a second training op")
+@case("updates run as a second training op", alone=both("BN101"))
 def second_op() -> Net:
     net = network(moments_norm, switch(), before=[])
     return net._replace(train_ops=[net.train_ops, *tf.get_collection(UPDATE_OPS)])
@@ -99,7 +99,7 @@ def _half(name: str) -> list[Any]:
     return [u for u in tf.get_collection(UPDATE_OPS) if u.name.startswith(name)]
 
 
-@case("two training ops, each with one layer's updates")
+@case("two training ops, each with one layer's updates", alone=["BN101 bn2"])
 def two_ops() -> Net:
     net = network(moments_norm, switch(), before=[])
     one, two = tf.group(net.train_ops, *_half("bn1")), tf.group(*_half("bn2"))
@@ -144,17 +144,21 @@ def _static_norm(x: tf.Tensor, training: bool, name: str, fused: bool = False) -
         return y
 
 
-@case("switch hard-coded True in the inference graph", *both("BN201", "BN203"))
+@case("switch hard-coded True in the inference graph", *both("BN201", "BN203"), alone=[])
 def hard_true() -> Net:
     return network(_static_norm, True)
 
 
-@case("switch hard-coded True, fused", *both("BN201", "BN203"))
+@case("switch hard-coded True, fused", *both("BN201", "BN203"), alone=[])
 def hard_true_fused() -> Net:
     return only_4d(lambda x, t, n: _static_norm(x, t, n, fused=True), True)
 
 
-@case("switch hard-coded True, updates forgotten", *both("BN101", "BN201", "BN203"))
+@case(
+    "switch hard-coded True, updates forgotten",
+    *both("BN101", "BN201", "BN203"),
+    alone=both("BN101"),
+)
 def hard_true_forgotten() -> Net:
     return network(_static_norm, True, before=[])
 
@@ -164,7 +168,12 @@ def hard_false() -> Net:
     return network(_static_norm, False)
 
 
-@case("switch is a constant tensor True", *both("BN201", "BN203"), styles=("resource, v1",))
+@case(
+    "switch is a constant tensor True",
+    *both("BN201", "BN203"),
+    styles=("resource, v1",),
+    alone=[],
+)
 def constant_true() -> Net:
     return network(moments_norm, tf.constant(True))._replace(is_training=None)
 
@@ -261,7 +270,7 @@ def towers_no_updates() -> Net:
     return Net(train, tower(False))
 
 
-@case("the training tower's logits are used", *both("BN201", "BN203"))
+@case("the training tower's logits are used", *both("BN201", "BN203"), alone=[])
 def wrong_tower() -> Net:
     net = _towers(True)
     return net._replace(logits="fc2/logits:0")
@@ -328,7 +337,7 @@ def gan_forgotten() -> Net:
     return _gan(False)
 
 
-@case("GAN: one step alone does not update the other network", "BN101 d/bn")
+@case("GAN: one step alone does not update the other network", "BN101 d/bn", alone=[])
 def gan_one_step() -> Net:
     net = _gan(True)
     return net._replace(train_ops=net.train_ops[1])

@@ -1,0 +1,108 @@
+"""Keeps account of the layers that each family of rules looked at, and says what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.node import NodeId
+from alexnet_tf1.batchnorm.layers.layer import Layer
+from alexnet_tf1.batchnorm.rules import registry
+from alexnet_tf1.batchnorm.rules.evidence import Evidence
+from alexnet_tf1.batchnorm.rules.wording import listed
+
+_SHOWN = 4
+
+
+@dataclass
+class Coverage:
+    """What an audit looked at."""
+
+    checked: dict[str, list[str]]  # by family of rules, the layers
+    left_out: dict[str, str] = field(default_factory=dict)  # by family, or by what was cut
+    notes: list[str] = field(default_factory=list)  # why, and how to have it checked
+
+
+def take_stock(
+    layers: Sequence[Layer],
+    checked: Mapping[registry.Need, list[str]],
+    reasons: Mapping[registry.Need, str],
+    flat: FlatGraph,
+) -> Coverage:
+    """Compares what was checked with what there is.
+
+    Args:
+      layers: all layers.
+      checked: by family of rules, the names of the layers that it looked at.
+      reasons: by family, why it did not look at a layer, and the remedy.
+      flat: the graph, which counts the walks that were cut.
+
+    Returns:
+      The account.
+    """
+    found = Coverage({family: list(names) for family, names in checked.items()})
+    if not layers:
+        found.left_out["layers"] = "no batch normalisation was found"
+    for family, names in checked.items():
+        missing = [layer.name for layer in layers if layer.name not in names]
+        if missing:
+            which = f" on {some(missing)}" if len(missing) < len(layers) else ""
+            what = f"{registry.identifiers(family)} were not checked{which}"
+            found.left_out[family] = what
+            found.notes.append(f"{what}: {reasons[family]}")
+    if flat.truncated:
+        found.left_out["calls"] = f"{len(flat.truncated)} calls were not looked into"
+        found.notes.append(
+            f"{len(flat.truncated)} calls were not looked into (recursive or too large), the "
+            f"first: {flat.truncated[0]}"
+        )
+    if flat.walks.cut:
+        found.left_out["walks"] = f"{flat.walks.cut} walks through the graph were cut"
+        found.notes.append(
+            f"not checked in full: {flat.walks.cut} walks through the graph were cut at their "
+            "limit, so there may be layers, updates and faults that are not named here"
+        )
+    return found
+
+
+def step_notes(
+    steps: Mapping[str, Collection[NodeId]], evidence: Evidence, layers: Sequence[Layer]
+) -> list[str]:
+    """Says which training op moves which layers' averages, where there are several ops.
+
+    Args:
+      steps: by the name of a training op, the nodes that it runs.
+      evidence: the graph.
+      layers: all layers.
+
+    Returns:
+      A note, or none.
+    """
+    moved = {
+        name: [layer.name for layer in layers if evidence.is_moved(layer, step)]
+        for name, step in steps.items()
+    }
+    if len(moved) < 2 or not any(moved.values()):
+        return []
+    said = (
+        f"{name} moves the averages of {some(of) if of else 'no layer'}"
+        for name, of in moved.items()
+    )
+    return ["; ".join(said)]
+
+
+def unread_notes(evidence: Evidence, layers: Sequence[Layer]) -> list[str]:
+    """Says which layers keep averages that nothing reads: no fault, and no use."""
+    names = [layer.name for layer in layers if layer.averages and evidence.nobody_reads(layer)]
+    if not names:
+        return []
+    return [
+        f"nothing reads the averages of {some(names)}; whether training updates them is no matter"
+    ]
+
+
+def some(names: Sequence[str]) -> str:
+    """The names as a sentence has them, the first few of many."""
+    more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return listed([*names[:_SHOWN], *more])

@@ -1,0 +1,40 @@
+"""Leads from operations to those that run after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.node import NodeId
+
+_SILENT = ("ReadVariableOp", "_Ret")  # nobody runs them for their own sake
+
+
+class Followers:
+    """Everything that waits for an operation or takes its output, in one graph."""
+
+    def __init__(self, flat: FlatGraph) -> None:
+        self._flat = flat
+        self._waiting: dict[NodeId, list[NodeId]] = {}
+        for node in flat.nodes:
+            for control in node.controls:
+                self._waiting.setdefault(control, []).append(node.id)
+        self._top_name = {n: name for name in flat.top for n in flat.run_nodes(name)}
+
+    def of_node(self, node_id: NodeId) -> list[NodeId]:
+        """The operations that run after this one, one step ahead."""
+        taking = [consumer for consumer, _ in self._flat.consumers[node_id]]
+        return self._waiting.get(node_id, []) + taking
+
+    def last(self, seeds: Iterable[NodeId]) -> list[str]:
+        """Names of the last operations that the seeds lead to, at the graph's top level."""
+
+        def step(node_id: NodeId) -> list[NodeId]:
+            after = self.of_node(node_id)
+            nodes = self._flat.nodes
+            return [n for n in after if nodes[n].op not in _SILENT or self.of_node(n)]
+
+        reached = [n for n in self._flat.walks.reach(seeds, step) if n in self._top_name]
+        # Of a step or a loop inside a function nothing waits for: take all of it.
+        ends = {self._top_name[n] for n in [n for n in reached if not step(n)] or reached}
+        return [name for name in self._flat.top if name in ends]
