@@ -178,11 +178,13 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
     outputs = Outputs([], [])
     if not asked.training_only:
         outputs = choices.outputs(asked.logits, trained, training, inference)
+    judged = {layer.name for layer in outputs.judged}
     evidence = Evidence(
         provenance=provenance,
         training=training,
         inference=inference,
         layers=layers,
+        judged=judged,
         steps=list(steps.values()),
         read=inference.data_cone(outputs.tensors),
         run=inference.executed(t.node for t in outputs.tensors),
@@ -192,7 +194,6 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         saved=saved_variables(provenance),
         checkpoint=source.checkpoint,
     )
-    judged = {layer.name for layer in outputs.judged}
     faults = []
     for layer in layers:
         met: set[registry.Need] = {"saving"}

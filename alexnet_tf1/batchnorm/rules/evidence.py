@@ -28,6 +28,7 @@ class Evidence:
     training: Folding  # the graph with the switch at training
     inference: Folding  # and at inference
     layers: list[Layer]  # all batch normalisations
+    judged: set[str]  # the names of those whose inference is in the graph
     steps: list[set[NodeId]]  # what each training op runs in training
     read: set[Tensor]  # what the logits depend on in inference
     run: set[NodeId]  # what computing the logits runs in inference
@@ -105,9 +106,10 @@ class Evidence:
         return [v for v in layer.averages if any(v in variables for variables in made)]
 
     def inferred_with(self, layer: Layer) -> list[VariableId]:
-        """Averages that inference reads; where no inference is known, those kept for it."""
-        if self.read:
-            return self.stored_in_inference(layer)
+        """Averages that inference reads; where the graph has no inference, those kept for it."""
+        found = self.stored_in_inference(layer)
+        if found or layer.name in self.judged or self.nobody_reads(layer):
+            return found
         return [v for v in layer.averages if v in layer.updates]
 
     def names(self, variables: Iterable[VariableId]) -> str:

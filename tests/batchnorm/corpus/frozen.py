@@ -21,6 +21,7 @@ from corpus.cases import (
     stored,
     switch,
 )
+from corpus.networks import _static_norm
 from corpus.single import Norm, both, network, only_4d
 
 
@@ -193,6 +194,20 @@ def unsaved_v1() -> Net:
     return net
 
 
+@case("a graph that only trains, Saver of all variables")
+def only_trains() -> Net:
+    net = network(_static_norm, True)
+    tf.train.Saver()
+    return net._replace(logits=[])
+
+
+@case("a graph that only trains, Saver of the trainable variables", *both("BN301"))
+def only_trains_unsaved() -> Net:
+    net = network(_static_norm, True)
+    tf.train.Saver(tf.trainable_variables())
+    return net._replace(logits=[])
+
+
 @case("Saver of the first format, of all variables", styles=ALL_STYLES)
 def saved_v1() -> Net:
     net = network(moments_norm, switch())
@@ -226,16 +241,3 @@ def renamed() -> Net:
     net = network(moments_norm, switch())
     tf.train.Saver({f"model/{v.op.name}": v for v in tf.global_variables()})
     return net
-
-
-@case("Saver without the averages of a layer that nothing infers with")
-def unsaved_and_unread() -> Net:
-    images, labels = inputs()
-    training = switch()
-    x = tf.nn.relu(moments_norm(conv(images, 6, "conv1"), training, "bn1"))
-    logits = dense(x, 10, "fc2")
-    with tf.variable_scope("critic"):
-        score = tf.reduce_mean(moments_norm(dense(x, 5, "fc1"), training, "bn") ** 2)
-    train = minimize(loss_of(labels, logits) + score)
-    tf.train.Saver([v for v in tf.global_variables() if "critic" not in v.name])
-    return Net(train, logits, training)
