@@ -25,14 +25,14 @@ ADDING = """\
 ## Adding a rule
 
 1. Choose the next free identifier: BN1xx for what training does, BN2xx for what inference does,
-   CK1xx for what a checkpoint holds.
+   BN3xx for what is saved, CK1xx for what a checkpoint holds.
 2. Write `alexnet_tf1/batchnorm/rules/bn104_its_name.py`. The file's name is all that registers it.
 3. Begin it with a docstring of four parts: what the rule finds (the first line is a summary),
    `Why it is bad:`, `Faulty:` and `Mended:`. The two programs name their `train_op`, `logits` and
    `is_training`, or write a checkpoint `model.ckpt`.
 4. Write one function under `@rule("BN104", needs="training")`. It takes a layer and the evidence
    and returns what is wrong and the remedy in one line, or None. `needs` is "training" (a training
-   op), "inference" (logits) or "checkpoint".
+   op), "inference" (logits), "saving" (the graph's Savers) or "checkpoint".
 5. Ask the evidence (`rules/evidence.py`), not TensorFlow: a rule imports nothing that imports it,
    so that its page is printed at once.
 6. Put a right graph and its sabotaged twin into `tests/batchnorm/corpus/`, in each style in which

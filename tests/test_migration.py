@@ -106,6 +106,34 @@ def test_the_assertion_says_what_the_page_quotes(their_world):
     assert_batch_norm(folder / "mended/model.ckpt-300.meta")
 
 
+@pytest.mark.parametrize("is_v2", [True, False])
+def test_an_update_op_in_a_branch_needs_the_old_control_flow(is_v2):
+    (tf.enable_control_flow_v2 if is_v2 else tf.disable_control_flow_v2)()
+    try:
+        with tf.Graph().as_default(), tf.Session() as session:
+            training = tf.placeholder(tf.bool, [])
+            average = tf.get_variable("moving_mean", initializer=tf.zeros([3]))
+
+            def in_training():
+                update = tf.assign_add(average, tf.ones([3]))
+                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+                return tf.identity(average)
+
+            tf.cond(training, in_training, lambda: tf.zeros([3]))
+            updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+            if is_v2:
+                with pytest.raises(ValueError, match="AssignAdd"), tf.control_dependencies(updates):
+                    tf.no_op()
+                return
+            with tf.control_dependencies(updates):
+                train_op = tf.no_op()
+            session.run(tf.global_variables_initializer())
+            session.run(train_op, {training: True})
+            assert session.run(average).tolist() == [1, 1, 1]
+    finally:
+        tf.enable_control_flow_v2()
+
+
 def test_keras_3_in_a_graph_never_moves_its_averages():
     with tf.Graph().as_default() as graph:
         h = tf.keras.layers.BatchNormalization(name="bn")(tf.ones([4, 6]), training=True)
