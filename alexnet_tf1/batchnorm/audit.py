@@ -145,8 +145,9 @@ def _switches_in(source: GraphSource, given: Any) -> Any:
 def _checked(source: GraphSource, asked: Asked) -> AuditReport:
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
+    followers = Followers(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
-    choices = Choices(source, provenance, layers)
+    choices = Choices(source, provenance, layers, followers)
     switches = choices.switches(asked.is_training)
     training = choices.folded(switches, training=True)
     inference = choices.folded(switches, training=False) if switches else training
@@ -168,7 +169,7 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         run=inference.executed(t.node for t in outputs.tensors),
         train_name=_train_name(train_ops),
         collected=_collected(source, provenance),
-        followers=Followers(flat),
+        followers=followers,
     )
     judged = {layer.name for layer in outputs.judged}
     faults = []

@@ -33,7 +33,11 @@ class Networks:
     """The networks of a graph, by the variables they hold."""
 
     def __init__(
-        self, steps: Iterable[NodeId], weights: set[VariableId], provenance: Provenance
+        self,
+        steps: Iterable[NodeId],
+        weights: set[VariableId],
+        provenance: Provenance,
+        followers: Followers,
     ) -> None:
         """Groups the training steps, which each write one variable.
 
@@ -41,9 +45,10 @@ class Networks:
           steps: the writes of optimisers to weights.
           weights: variables that make an operation part of a network.
           provenance: the graph.
+          followers: what runs after an operation.
         """
         self._weights = weights
-        group = _grouped(list(steps), Followers(provenance.flat))
+        group = _grouped(list(steps), followers)
         self._steps: dict[VariableId, set[NodeId]] = {}
         for step, first in group.items():
             write = provenance.variables.write_of[step]
@@ -71,11 +76,12 @@ def _grouped(steps: list[NodeId], followers: Followers) -> dict[NodeId, NodeId]:
             waited.setdefault(waiter, []).append(step)
     group: dict[NodeId, NodeId] = {}
     for first in steps:
-        found = [] if first in group else [first]
+        found = [first]
         while found:
             step = found.pop()
-            if group.setdefault(step, first) == first:
-                found += [s for w in waiters[step] for s in waited[w] if s not in group]
+            if step not in group:
+                group[step] = first
+                found += [s for w in waiters[step] for s in waited.pop(w, [])]
     return group
 
 
