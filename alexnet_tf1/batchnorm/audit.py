@@ -8,9 +8,10 @@ the switch) -> graph.fold (hold the switch at training and at inference) -> rule
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import GraphSource
-from alexnet_tf1.batchnorm.graph.node import NodeId
+from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
+from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
-from alexnet_tf1.batchnorm.report import AuditReport
+from alexnet_tf1.batchnorm.report import AuditReport, Fault
 from alexnet_tf1.batchnorm.rules import registry
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
 
@@ -157,10 +159,10 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         for name in train_ops
     }
     trained = set().union(*steps.values())
-    outputs = Outputs([], [])
+    outputs = Outputs([], {})
     if not asked.training_only:
         outputs = choices.outputs(asked.logits, trained, training, inference)
-    evidence = Evidence(
+    whole = Evidence(
         provenance=provenance,
         training=training,
         inference=inference,
@@ -171,22 +173,18 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         collected=_collected(source, provenance),
         followers=followers,
     )
-    judged = {layer.name for layer in outputs.judged}
-    faults = []
-    for layer in layers:
-        met: set[registry.Need] = set()
-        if steps:
-            met.add("training")
-        if layer.name in judged:
+    faults: list[Fault] = []
+    checked: dict[registry.Need, list[str]] = {need: [] for need in asked.families}
+    for layer, evidence in zip(layers, _evidence(layers, whole, outputs.judging), strict=True):
+        met: set[registry.Need] = {"training"} if steps else set()
+        if layer.name in outputs.judging:
             met.add("inference")
         faults += registry.check([layer], evidence, met.intersection(asked.families))
-    checked: dict[registry.Need, list[str]] = {
-        "training": [layer.name for layer in layers if evidence.trains(layer)],
-        "inference": [layer.name for layer in outputs.judged if evidence.infers(layer)],
-    }
-    stock = take_stock(
-        layers, {need: checked[need] for need in asked.families}, choices.reasons, flat
-    )
+        if "training" in checked and evidence.trains(layer):
+            checked["training"].append(layer.name)
+        if "inference" in checked and "inference" in met and evidence.infers(layer):
+            checked["inference"].append(layer.name)
+    stock = take_stock(layers, checked, choices.reasons, flat)
     names = provenance.variables.names
     return AuditReport(
         layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
@@ -194,13 +192,29 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         notes=[
             *([] if layers else ["no batch normalisation was found"]),
             *choices.notes,
-            *step_notes(steps, evidence, layers),
-            *unread_notes(evidence, layers),
+            *step_notes(steps, whole, layers),
+            *unread_notes(whole, layers),
             *stock.notes,
         ],
         checked=stock.checked,
         left_out=stock.left_out,
     )
+
+
+def _evidence(
+    layers: Iterable[Layer], whole: Evidence, judging: Mapping[str, list[Tensor]]
+) -> list[Evidence]:
+    """By layer, what is known of the outputs that judge it; of all, where none passes through."""
+    known: dict[tuple[Tensor, ...], Evidence] = {}
+    found = []
+    for layer in layers:
+        outputs = tuple(judging.get(layer.name, ()))
+        if outputs not in known:
+            read = whole.inference.data_cone(outputs)
+            run = whole.inference.executed(t.node for t in outputs)
+            known[outputs] = dataclasses.replace(whole, read=read, run=run)
+        found.append(known[outputs] if known[outputs].infers(layer) else whole)
+    return found
 
 
 def _train_name(names: list[str]) -> str:

@@ -38,10 +38,10 @@ class Switch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What inference computes, and the layers that can be judged by it."""
+    """What inference computes, and by which of it each layer can be judged."""
 
     tensors: list[Tensor]
-    judged: list[Layer]
+    judging: dict[str, list[Tensor]]  # by layer; nothing judges one that only trains
 
 
 @dataclass
@@ -111,23 +111,25 @@ class Choices:
             self.notes.append(f"logits: {_some(names)} (the signature's; --logits names others)")
         if names or not self.layers:
             tensors = [entry_points.tensor_named(flat, name, "--logits") for name in names]
-            return Outputs(tensors, self.layers)
+            return Outputs(tensors, {layer.name: tensors for layer in self.layers})
         found = self._towers(trained, training, inference)
-        if found.outputs:
-            shown = _some([self._described(tensor) for tensor in found.outputs])
+        tensors = sorted(t for own in found.outputs.values() for t in own)
+        if tensors:
+            shown = _some([self._described(tensor) for tensor in tensors])
             self.notes.append(f"logits: {shown} (found; --logits names others)")
-            return Outputs(found.outputs, found.judged())
-        if not found.only_trained:
+            return Outputs(tensors, found.judged())
+        if not found.only_training:
             self.reasons["inference"] = (
                 "no output was found; name what inference computes with --logits"
             )
-            return Outputs([], [])
+            return Outputs([], {})
         self.reasons["inference"] = (
             "there is no inference graph here, only a training tower without a switch; give the "
             "graph that infers with --inference, or name what inference computes with --logits"
         )
         # What keeps no averages has nothing else to normalise with in any other graph.
-        return Outputs(found.only_trained, [layer for layer in self.layers if not layer.averages])
+        tensors = [t for own in found.only_training.values() for t in own]
+        return Outputs(tensors, {x.name: tensors for x in self.layers if not x.averages})
 
     def _towers(self, trained: set[NodeId], training: Folding, inference: Folding) -> Towers:
         provenance = self.provenance

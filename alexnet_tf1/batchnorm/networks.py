@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
-from alexnet_tf1.batchnorm.graph.ops import SUMS, is_fused
+from alexnet_tf1.batchnorm.graph.ops import IDENTITIES, MERGES, SUMS, SWITCHES, is_fused
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 
@@ -27,6 +27,7 @@ _REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod"})
 _TAIL = SUMS | frozenset(
     "BiasAdd Identity Merge RefMerge _Ret Exit RefExit Squeeze Relu Tanh Sigmoid Softmax".split()
 )
+_UNCHANGED = IDENTITIES | MERGES | SWITCHES
 
 
 class Networks:
@@ -125,8 +126,9 @@ class ForwardPass:
                 continue
             own[node_id] = bits.setdefault(network, 1 << len(bits))
             if not ahead[node_id] & own[node_id]:
-                for last in self._tail(node_id):
-                    found[Tensor(last, 0)] = network
+                found |= {
+                    Tensor(n, 0): network for n in self._tail(node_id) if self._may_be_output(n)
+                }
         # What lies in the body of a loop cannot be fetched.
         top = {network for tensor, network in found.items() if self._is_top(tensor.node)}
         return [
@@ -134,6 +136,16 @@ class ForwardPass:
             for tensor, network in sorted(found.items())
             if network not in top or self._is_top(tensor.node)
         ]
+
+    def _may_be_output(self, node_id: NodeId) -> bool:
+        """Tells whether the result is more than a variable's initial value."""
+        writes = self._provenance.variables.write_of
+
+        def step(current: NodeId) -> list[NodeId]:
+            passed = current == node_id or self._nodes[current].op in _UNCHANGED
+            return [c for c, _ in self._consumers[current]] if passed else []
+
+        return not any(n in writes for n in self._provenance.flat.walks.reach([node_id], step))
 
     def _is_top(self, node_id: NodeId) -> bool:
         return self._nodes[node_id].name in self._provenance.flat.top
