@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import GraphSource
-from alexnet_tf1.batchnorm.graph.node import NodeId
+from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
@@ -164,8 +164,9 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
     selected = registry.selected(asked.select, asked.ignore)
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
+    followers = Followers(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
-    choices = Choices(source, provenance, layers)
+    choices = Choices(source, provenance, layers, followers)
     switches = choices.switches(asked.is_training)
     training = choices.folded(switches, training=True)
     inference = choices.folded(switches, training=False) if switches else training
@@ -175,11 +176,11 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         for name in train_ops
     }
     trained = set().union(*steps.values())
-    outputs = Outputs([], [])
+    outputs = Outputs([], {})
     if not asked.training_only:
         outputs = choices.outputs(asked.logits, trained, training, inference)
-    judged = {layer.name for layer in outputs.judged}
-    evidence = Evidence(
+    judged = set(outputs.judging)
+    whole = Evidence(
         provenance=provenance,
         training=training,
         inference=inference,
@@ -190,28 +191,25 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         run=inference.executed(t.node for t in outputs.tensors),
         train_name=_train_name(train_ops),
         collected=_collected(source, provenance),
-        followers=Followers(flat),
+        followers=followers,
         saved=saved_variables(provenance),
         checkpoint=source.checkpoint,
     )
-    faults = []
-    for layer in layers:
-        met: set[registry.Need] = {"saving"}
-        if steps:
-            met.add("training")
-        if layer.name in judged:
+    faults: list[Fault] = []
+    checked: dict[registry.Need, list[str]] = {n: [] for n in asked.families if n != "saving"}
+    for layer, evidence in zip(layers, _evidence(layers, whole, outputs.judging), strict=True):
+        met: set[registry.Need] = {"training", "saving"} if steps else {"saving"}
+        if layer.name in outputs.judging:
             met.add("inference")
         needs = met.intersection(asked.families)
         for fault in registry.check([layer], evidence, needs, selected):
             place = _place(fault, layer, evidence, source)
             faults.append(fault._replace(message=fault.message + place))
-    checked: dict[registry.Need, list[str]] = {
-        "training": [layer.name for layer in layers if evidence.trains(layer)],
-        "inference": [layer.name for layer in outputs.judged if evidence.infers(layer)],
-    }
-    stock = take_stock(
-        layers, {n: checked[n] for n in asked.families if n in checked}, choices.reasons, flat
-    )
+        if "training" in checked and evidence.trains(layer):
+            checked["training"].append(layer.name)
+        if "inference" in checked and "inference" in met and evidence.infers(layer):
+            checked["inference"].append(layer.name)
+    stock = take_stock(layers, checked, choices.reasons, flat)
     names = provenance.variables.names
     return AuditReport(
         layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
@@ -219,14 +217,30 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         notes=[
             *([] if layers else ["no batch normalisation was found"]),
             *choices.notes,
-            *step_notes(steps, evidence, layers),
-            *unread_notes(evidence, layers),
-            *_frozen_notes(evidence),
+            *step_notes(steps, whole, layers),
+            *unread_notes(whole, layers),
+            *_frozen_notes(whole),
             *stock.notes,
         ],
         checked=stock.checked,
         left_out=stock.left_out | selected.left_out(),
     )
+
+
+def _evidence(
+    layers: Iterable[Layer], whole: Evidence, judging: Mapping[str, list[Tensor]]
+) -> list[Evidence]:
+    """By layer, what is known of the outputs that judge it; of all, where none passes through."""
+    known: dict[tuple[Tensor, ...], Evidence] = {}
+    found = []
+    for layer in layers:
+        outputs = tuple(judging.get(layer.name, ()))
+        if outputs not in known:
+            read = whole.inference.data_cone(outputs)
+            run = whole.inference.executed(t.node for t in outputs)
+            known[outputs] = dataclasses.replace(whole, read=read, run=run)
+        found.append(known[outputs] if known[outputs].infers(layer) else whole)
+    return found
 
 
 def _train_name(names: list[str]) -> str:

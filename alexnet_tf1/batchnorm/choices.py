@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from alexnet_tf1.batchnorm import entry_points
 from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import GraphSource
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.layers.layer import Layer
@@ -36,10 +38,10 @@ class Switch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What inference computes, and the layers that can be judged by it."""
+    """What inference computes, and by which of it each layer can be judged."""
 
     tensors: list[Tensor]
-    judged: list[Layer]
+    judging: dict[str, list[Tensor]]  # by layer; nothing judges one that only trains
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Choices:
     source: GraphSource
     provenance: Provenance
     layers: list[Layer]
+    followers: Followers
     notes: list[str] = field(default_factory=list)  # what was found
     # by family of rules, why it does not look at some layer, and the remedy
     reasons: dict[Need, str] = field(default_factory=lambda: dict(_REASONS))
@@ -59,7 +62,7 @@ class Choices:
         """The training ops named, else those found; none in a graph that does not train."""
         names = entry_points.names_of(given)
         if given is None and self.layers:
-            names = entry_points.find_train_ops(self.source, self.provenance)
+            names = entry_points.find_train_ops(self.source, self.provenance, self.followers)
             if names:
                 self.notes.append(f"training ops: {_some(names)} (found; --train-op names others)")
             elif self._updates(training):
@@ -108,30 +111,32 @@ class Choices:
             self.notes.append(f"logits: {_some(names)} (the signature's; --logits names others)")
         if names or not self.layers:
             tensors = [entry_points.tensor_named(flat, name, "--logits") for name in names]
-            return Outputs(tensors, self.layers)
+            return Outputs(tensors, {layer.name: tensors for layer in self.layers})
         found = self._towers(trained, training, inference)
-        if found.outputs:
-            shown = _some([self._described(tensor) for tensor in found.outputs])
+        tensors = sorted(t for own in found.outputs.values() for t in own)
+        if tensors:
+            shown = _some([self._described(tensor) for tensor in tensors])
             self.notes.append(f"logits: {shown} (found; --logits names others)")
-            return Outputs(found.outputs, found.judged())
-        if not found.only_trained:
+            return Outputs(tensors, found.judged())
+        if not found.only_training:
             self.reasons["inference"] = (
                 "no output was found; name what inference computes with --logits"
             )
-            return Outputs([], [])
+            return Outputs([], {})
         self.reasons["inference"] = (
             "there is no inference graph here, only a training tower without a switch; give the "
             "graph that infers with --inference, or name what inference computes with --logits"
         )
         # What keeps no averages has nothing else to normalise with in any other graph.
-        return Outputs(found.only_trained, [layer for layer in self.layers if not layer.averages])
+        tensors = [t for own in found.only_training.values() for t in own]
+        return Outputs(tensors, {x.name: tensors for x in self.layers if not x.averages})
 
     def _towers(self, trained: set[NodeId], training: Folding, inference: Folding) -> Towers:
         provenance = self.provenance
         weights = entry_points.weight_ids(self.source, provenance, self.layers)
         steps = entry_points.training_steps(self.source, provenance)
-        networks = Networks(steps, weights, provenance)
-        switches = {t.node for t in entry_points.switch_candidates(provenance)}
+        networks = Networks(steps, weights, provenance, self.followers)
+        switches = {tensor.node for tensor in self._candidates}
         idle = any(not provenance.flat.consumers[node] for node in switches)
         towers = Towers(
             provenance, networks, self.layers, training, inference, trained, switches, idle
@@ -188,7 +193,7 @@ class Choices:
     def _find_switches(self) -> list[Switch]:
         """The inputs and variables that decide what some layer normalises with."""
         found = []
-        candidates = entry_points.switch_candidates(self.provenance)
+        candidates = self._candidates
         for candidate in candidates[:_TRIED]:
             on, off = (self.folded([Switch(candidate, True)], training=t) for t in (True, False))
             if any(self._differs(layer, on, off) for layer in self.layers):
@@ -207,6 +212,11 @@ class Choices:
         ]
         self.notes.append(f"is_training: {_some(shown)} (found; --is-training names others)")
         return found
+
+    @functools.cached_property
+    def _candidates(self) -> list[Tensor]:
+        """The inputs and variables that may be switches."""
+        return entry_points.switch_candidates(self.provenance)
 
     def _differs(self, layer: Layer, on: Folding, off: Folding) -> bool:
         """Tells whether the layer normalises in both, with other things or other updates."""

@@ -76,7 +76,7 @@ def run_nodes(flat: FlatGraph, names: Iterable[str], option: str) -> list[NodeId
 # ---- training ops ------------------------------------------------------------------------
 
 
-def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
+def find_train_ops(source: GraphSource, provenance: Provenance, followers: Followers) -> list[str]:
     """Names of what a training loop would run: where all applied gradients lead to.
 
     They are top-level names; there are none if the graph does not train.
@@ -86,7 +86,7 @@ def find_train_ops(source: GraphSource, provenance: Provenance) -> list[str]:
     writes = provenance.variables.write_of
     applied = {node.id for node in flat.nodes if is_apply(node.op) and node.id in writes}
     seeds |= applied | _accumulating(applied, provenance)
-    return Followers(flat).last(seeds or training_steps(source, provenance))
+    return followers.last(seeds or training_steps(source, provenance))
 
 
 def _accumulating(applied: set[NodeId], provenance: Provenance) -> set[NodeId]:

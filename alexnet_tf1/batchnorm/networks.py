@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor, VariableId
-from alexnet_tf1.batchnorm.graph.ops import SUMS, is_fused
+from alexnet_tf1.batchnorm.graph.ops import IDENTITIES, MERGES, SUMS, SWITCHES, is_fused
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 
@@ -27,13 +27,18 @@ _REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod"})
 _TAIL = SUMS | frozenset(
     "BiasAdd Identity Merge RefMerge _Ret Exit RefExit Squeeze Relu Tanh Sigmoid Softmax".split()
 )
+_UNCHANGED = IDENTITIES | MERGES | SWITCHES
 
 
 class Networks:
     """The networks of a graph, by the variables they hold."""
 
     def __init__(
-        self, steps: Iterable[NodeId], weights: set[VariableId], provenance: Provenance
+        self,
+        steps: Iterable[NodeId],
+        weights: set[VariableId],
+        provenance: Provenance,
+        followers: Followers,
     ) -> None:
         """Groups the training steps, which each write one variable.
 
@@ -41,9 +46,10 @@ class Networks:
           steps: the writes of optimisers to weights.
           weights: variables that make an operation part of a network.
           provenance: the graph.
+          followers: what runs after an operation.
         """
         self._weights = weights
-        group = _grouped(list(steps), Followers(provenance.flat))
+        group = _grouped(list(steps), followers)
         self._steps: dict[VariableId, set[NodeId]] = {}
         for step, first in group.items():
             write = provenance.variables.write_of[step]
@@ -71,11 +77,12 @@ def _grouped(steps: list[NodeId], followers: Followers) -> dict[NodeId, NodeId]:
             waited.setdefault(waiter, []).append(step)
     group: dict[NodeId, NodeId] = {}
     for first in steps:
-        found = [] if first in group else [first]
+        found = [first]
         while found:
             step = found.pop()
-            if group.setdefault(step, first) == first:
-                found += [s for w in waiters[step] for s in waited[w] if s not in group]
+            if step not in group:
+                group[step] = first
+                found += [s for w in waiters[step] for s in waited.pop(w, [])]
     return group
 
 
@@ -119,8 +126,9 @@ class ForwardPass:
                 continue
             own[node_id] = bits.setdefault(network, 1 << len(bits))
             if not ahead[node_id] & own[node_id]:
-                for last in self._tail(node_id):
-                    found[Tensor(last, 0)] = network
+                found |= {
+                    Tensor(n, 0): network for n in self._tail(node_id) if self._may_be_output(n)
+                }
         # What lies in the body of a loop cannot be fetched.
         top = {network for tensor, network in found.items() if self._is_top(tensor.node)}
         return [
@@ -128,6 +136,16 @@ class ForwardPass:
             for tensor, network in sorted(found.items())
             if network not in top or self._is_top(tensor.node)
         ]
+
+    def _may_be_output(self, node_id: NodeId) -> bool:
+        """Tells whether the result is more than a variable's initial value."""
+        writes = self._provenance.variables.write_of
+
+        def step(current: NodeId) -> list[NodeId]:
+            passed = current == node_id or self._nodes[current].op in _UNCHANGED
+            return [c for c, _ in self._consumers[current]] if passed else []
+
+        return not any(n in writes for n in self._provenance.flat.walks.reach([node_id], step))
 
     def _is_top(self, node_id: NodeId) -> bool:
         return self._nodes[node_id].name in self._provenance.flat.top

@@ -25,9 +25,9 @@ class Towers:
     trained: set[NodeId]  # what training runs
     switches: set[NodeId]  # inputs that decide on a branch, or might
     idle_switch: bool  # one of them was made and decides nothing
-    outputs: list[Tensor] = field(default_factory=list)  # what inference computes
-    only_trained: list[Tensor] = field(default_factory=list)  # ends of the other networks
-    only_training: set[Network] = field(default_factory=set)  # they have no inference tower
+    # by network, what inference computes; and the ends of those without an inference tower
+    outputs: dict[Network, list[Tensor]] = field(default_factory=dict)
+    only_training: dict[Network, list[Tensor]] = field(default_factory=dict)
 
     def sort(self, ends: Iterable[End]) -> None:
         """Sorts the ends into outputs and those of networks that only train here."""
@@ -39,15 +39,22 @@ class Towers:
             if not chosen and all(self._has_switch(end) for end in own):
                 chosen = [end.tensor for end in own]  # one tower for both, whatever its layers do
             if chosen:
-                self.outputs += chosen
+                self.outputs[network] = chosen
             else:
-                self.only_trained += [end.tensor for end in own]
-                self.only_training.add(network)
-        self.outputs.sort()
+                self.only_training[network] = [end.tensor for end in own]
 
-    def judged(self) -> list[Layer]:
-        """The layers that inference may use: those of networks with an inference tower."""
-        return [x for x in self.layers if self.networks.of_layer(x) not in self.only_training]
+    def judged(self) -> dict[str, list[Tensor]]:
+        """Outputs to judge each layer by, its own network's first; none of one that only trains.
+
+        Another network's output may lie behind a training tower of the layer.
+        """
+        everything = sorted(t for tensors in self.outputs.values() for t in tensors)
+        found = {}
+        for layer in self.layers:
+            network = self.networks.of_layer(layer)
+            if network not in self.only_training:
+                found[layer.name] = self.outputs.get(network, everything)
+        return found
 
     def _is_training(self, end: End) -> bool:
         """Tells whether the end is a training tower's.
@@ -55,13 +62,13 @@ class Towers:
         Training runs it, its layers normalise with the batch, and no switch changes any of them.
         """
         read = {t.node for t in self.inference.data_cone([end.tensor])}
+        met = [layer for layer in self.layers if any(s.node in read for s in layer.sites)]
+        own = [x for x in met if self.networks.of_layer(x) in (end.network, frozenset())]
         on_batch: list[Site] = []
-        for layer in self.layers:
-            if self.networks.of_layer(layer) not in (end.network, frozenset()):
-                continue
+        for layer in own or met:  # a network without layers trains where those before it do
             here = [site for site in layer.sites if site.node in read]
             batch = [site for site in here if self._on_batch(site, self.inference)]
-            if here and not batch and self._trains_on_batch(layer, end):
+            if not batch and self._trains_on_batch(layer, end):
                 return False
             on_batch += batch
         return bool(on_batch) and all(site.node in self.trained for site in on_batch)

@@ -94,18 +94,6 @@ def test_an_inverse_switch_is_understood() -> None:
     assert any("True meaning inference" in note for note in report.notes)
 
 
-def test_two_switches_have_to_be_chosen_from() -> None:
-    with tf.Graph().as_default() as graph:
-        images, labels = inputs()
-        one, two = (tf.placeholder(tf.bool, [], name=n) for n in ("train_a", "train_b"))
-        x = moments_norm(conv(images, 6, "conv1"), one, "bn1")
-        logits = dense(moments_norm(dense(x, 5, "fc1"), two, "bn2"), 10, "fc2")
-        minimize(loss_of(labels, logits))
-    with pytest.raises(UserError, match=r"--is-training: train_a:0, train_b:0"):
-        audit_graph(graph)
-    assert audit_graph(graph, is_training=["train_a", "train_b"]).faults == []
-
-
 def test_other_switches_do_not_confuse() -> None:
     with tf.Graph().as_default() as graph:
         images, labels = inputs()
@@ -114,42 +102,6 @@ def test_other_switches_do_not_confuse() -> None:
         x = tf.cond(drop, lambda: tf.nn.dropout(x, rate=0.5), lambda: tf.identity(x))
         minimize(loss_of(labels, dense(x, 10, "fc2")), [])
     assert faults(audit_graph(graph)) == ["BN101 bn1"]
-
-
-def test_logits_that_cannot_be_told_apart_are_listed() -> None:
-    with tf.Graph().as_default() as graph:
-        images, labels = inputs()
-        x = moments_norm(conv(images, 6, "conv1"), switch(), "bn1")
-        minimize(loss_of(labels, dense(x, 10, "head1")) + loss_of(labels, dense(x, 10, "head2")))
-    with pytest.raises(UserError, match=r"--logits: head1/logits:0, head2/logits:0"):
-        audit_graph(graph)
-
-
-def test_the_training_tower_is_not_taken_for_the_inference_tower() -> None:
-    with tf.Graph().as_default() as graph:
-        net = _towers(True)
-    with pytest.raises(UserError, match=r"--logits: fc2/logits:0, evaluation/fc2/logits:0"):
-        audit_graph(graph)
-    assert audit_graph(graph, logits=net.logits).faults == []
-
-
-def test_logits_that_are_not_there_are_asked_for() -> None:
-    with tf.Graph().as_default() as graph:
-        images, _ = inputs()
-        x = moments_norm(conv(images, 6, "conv1"), switch(), "bn1")
-        minimize(tf.reduce_mean(x**2))
-    with pytest.raises(UserError, match=r"no logits were found.*--logits"):
-        audit_graph(graph)
-
-
-def test_a_training_graph_without_training_op_asks_for_it() -> None:
-    with tf.Graph().as_default() as graph:
-        images, labels = inputs()
-        x = moments_norm(conv(images, 6, "conv1"), switch(), "bn1")
-        loss_of(labels, dense(x, 10, "fc2"))
-    with pytest.raises(UserError, match=r"no training op was found.*--train-op"):
-        audit_graph(graph)
-    assert audit_graph(graph, train_ops=[]).faults == []
 
 
 @pytest.mark.parametrize("option", ["train_ops", "logits", "is_training"])

@@ -12,6 +12,7 @@ from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.node import VariableId
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
 from alexnet_tf1.batchnorm.layers.layer import Layer
@@ -47,7 +48,7 @@ def read(prefix: str, saved: Mapping[str, object]) -> Beside | None:
     source = load.from_file(f"{prefix}.meta")
     provenance = Provenance(FlatGraph(source.graph_def, source.op_defs))
     found = find_layers(provenance, trainable_ids(source, provenance.variables))
-    choices = Choices(source, provenance, found)
+    choices = Choices(source, provenance, found, Followers(provenance.flat))
     try:
         training = choices.folded(choices.switches(None), training=True)
     except UserError:  # several switches: what depends on one of them stays unknown
