@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
-# Libraries that build operations for others: TensorFlow, layers on top of it, and this package.
-_LIBRARIES = re.compile(
-    r"[/\\](?:tensorflow|tensorflow_core|keras|tf_keras|tf_slim|sonnet|tensorpack|alexnet_tf1)[/\\]"
-    r"|[/\\](?:site|dist)-packages[/\\]|[/\\]importlib[/\\]|<frozen"
-)
+_INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]")  # TensorFlow, and layers on top of it
+_OURS = str(Path(__file__).parents[2]) + os.sep
 _IMPORTER = re.compile(r"[/\\]tensorflow[/\\]python[/\\]framework[/\\]importer\.py$")
 
 
@@ -37,7 +35,7 @@ def place_of(graph: Any, name: str) -> str | None:
     if any(_IMPORTER.search(file) for file, _ in files):
         return None
     for file, line in reversed(files):
-        if not _LIBRARIES.search(file):
+        if not (_INSTALLED.search(file) or file.startswith(_OURS)):
             near = os.path.relpath(file)
             return f"{file if near.startswith('..') else near}:{line}"
     return None
