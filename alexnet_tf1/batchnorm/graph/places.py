@@ -9,7 +9,6 @@ from typing import Any
 
 _INSTALLED = re.compile(r"[/\\](?:site|dist)-packages[/\\]")  # TensorFlow, and layers on top of it
 _OURS = str(Path(__file__).parents[2]) + os.sep
-_IMPORTER = re.compile(r"[/\\]tensorflow[/\\]python[/\\]framework[/\\]importer\.py$")
 
 
 def place_of(graph: Any, name: str) -> str | None:
@@ -32,8 +31,6 @@ def place_of(graph: Any, name: str) -> str | None:
             if not name:
                 return None
     files = [(frame.filename, frame.lineno) for frame in frames or ()]
-    if any(_IMPORTER.search(file) for file, _ in files):
-        return None
     for file, line in reversed(files):
         if not (_INSTALLED.search(file) or file.startswith(_OURS)):
             near = os.path.relpath(file)
