@@ -49,8 +49,8 @@ USAGE = [
     Case(("train", "--steps"), ("--steps",)),
     Case(("launch", "--workers=65", "--", "train"), ("--workers 65",)),
     *[Case((c,), ("required", "--help")) for c in (*ON_RUNS, "doctor")],
-    Case(("audit",), ("GRAPH", "--explain", "--help")),
-    *[Case((c, "run", "stray"), ("stray",)) for c in (*ON_RUNS, "audit", "doctor")],
+    Case(("audit",), ("MODEL", "--explain", "--help")),
+    *[Case((c, "run", "stray"), ("stray",)) for c in (*ON_RUNS, "doctor")],
     *[Case((c, ""), ("nothing is given",)) for c in (*ON_RUNS, "audit", "doctor")],
 ]
 
@@ -261,9 +261,6 @@ GRAPHS = {
     f"{META}/below": nothing,
     "g" * 300: nothing,
     "g\0h": nothing,
-    "run": nothing,
-    INDEX: nothing,
-    SHARD: nothing,
     CONFIG: nothing,
     "model": write("model/variables/variables.index", NOISE),
     "texts": write("texts/saved_model.pbtxt", "saved_model_schema_version: 1"),
@@ -294,7 +291,6 @@ CHECKPOINTS = {
     "c\0h": nothing,
     CONFIG: nothing,
     f"{CHECKPOINT}0": nothing,
-    CHECKPOINT: remove(SHARD),
     INDEX: edit(INDEX, lambda data: data[:-1]),
     SHARD: edit(SHARD, lambda data: data[:-1]),
     STATE: write(STATE, NOISE),

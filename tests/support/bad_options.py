@@ -67,6 +67,10 @@ OPTIONS = {
     "recalibrate": {**ON_RUN, "--images": NO_COUNT},
     "audit": {
         **dict.fromkeys(("--train-op", "--logits", "--is-training", "--explain"), NO_NAME),
+        **{key: [*NO_NAME, "serve"] for key in ("--tags", "--signature")},  # it is no SavedModel
+        **{key: [*NO_NAME, "BN9", "BN101,", ":bn"] for key in ("--select", "--ignore")},
+        "--inference": NO_NAME,
+        "--training-only": ["yes"],
         "--json": ["yes"],
         "--images": ["2"],
     },
