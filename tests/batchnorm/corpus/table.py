@@ -10,6 +10,7 @@ from collections import Counter
 from corpus import flow as audit_graphs_flow
 from corpus import networks as audit_graphs_networks
 from corpus import others as audit_graphs_others
+from corpus import outputs as audit_graphs_outputs
 from corpus import programs as audit_graphs_programs
 from corpus import single as audit_graphs_single
 from corpus.cases import CASES, built
@@ -20,6 +21,7 @@ PARTS = (
     audit_graphs_others,
     audit_graphs_flow,
     audit_graphs_programs,
+    audit_graphs_outputs,
 )
 
 
