@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tensorflow.compat.v1 as tf
-from corpus import programs
+from corpus import outputs, programs
 from corpus.cases import conv, dense, inputs, loss_of, minimize, moments_norm, switch
 from corpus.networks import _static_norm, _towers
 from corpus.single import network
@@ -80,7 +80,7 @@ def test_a_report_that_checked_everything_says_so_and_counts() -> None:
 
 
 def test_a_layer_that_no_rule_of_a_family_saw_is_named() -> None:
-    report = audit_graph(graph_of(programs.two_stages))
+    report = audit_graph(graph_of(outputs.two_stages))
     assert report.checked == {
         "training": ["stage2/bn"],
         "inference": ["stage1/bn", "stage2/bn"],
@@ -261,20 +261,20 @@ def test_an_assertion_on_nothing_fails() -> None:
 
 
 def test_averages_that_nothing_reads_are_a_note() -> None:
-    report = audit_graph(graph_of(programs.dcgan))
+    report = audit_graph(graph_of(outputs.dcgan))
     assert report.faults == []
     assert note(report, "nothing reads").startswith("nothing reads the averages of d/bn;")
     assert last_line(report).endswith(f"{INFERENCE} on d/bn")
 
 
 def test_which_step_moves_whose_averages_is_noted() -> None:
-    report = audit_graph(graph_of(programs.step_moves_the_other))
+    report = audit_graph(graph_of(outputs.step_moves_the_other))
     assert note(report, "moves the averages") == (
         "d_step moves the averages of g/bn and d/bn; g_step moves the averages of g/bn"
     )
 
 
-@pytest.mark.parametrize("build", [programs.loss_fetched, programs.regression_forgotten])
+@pytest.mark.parametrize("build", [outputs.loss_fetched, outputs.regression_forgotten])
 def test_what_a_loop_may_also_run_can_be_named(build: Callable[[], Any]) -> None:
     graph = graph_of(build)
     (fault,) = audit_graph(graph).faults
@@ -299,7 +299,7 @@ def audited(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 def test_every_output_that_is_named_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = saved(tmp_path / "heads.meta", graph_of(programs.two_heads_one_training))
+    path = saved(tmp_path / "heads.meta", graph_of(outputs.two_heads_one_training))
     value, policy = ["--logits", "value_out"], ["--logits", "out1/logits"]
     expected = ["BN201 value", "BN203 value"]
     assert audited(capsys, path, *policy) == []

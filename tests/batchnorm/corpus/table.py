@@ -13,6 +13,7 @@ from corpus import frozen as audit_graphs_frozen
 from corpus import networks as audit_graphs_networks
 from corpus import old as audit_graphs_old
 from corpus import others as audit_graphs_others
+from corpus import outputs as audit_graphs_outputs
 from corpus import programs as audit_graphs_programs
 from corpus import pruning as audit_graphs_pruning
 from corpus import single as audit_graphs_single
@@ -22,6 +23,7 @@ PARTS = (
     *(audit_graphs_single, audit_graphs_networks, audit_graphs_others, audit_graphs_flow),
     *(audit_graphs_pruning, audit_graphs_old, audit_graphs_folded, audit_graphs_frozen),
     audit_graphs_programs,
+    audit_graphs_outputs,
 )
 
 
