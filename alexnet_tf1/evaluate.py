@@ -1,7 +1,5 @@
 """Accuracy over a split, every image exactly once."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How a session uses the machine: device placement, GPU memory, TF32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tensorflow.compat.v1 as tf

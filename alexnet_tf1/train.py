@@ -1,7 +1,5 @@
 """The session loop: a graph, a session, and step after step a batch and a `session.run`."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import tensorflow.compat.v1 as tf

@@ -6,8 +6,6 @@ functions) -> layers (find the batch normalisations) -> choices (the training op
 the switch) -> graph.fold (hold the switch at training and at inference) -> rules.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Settles what is audited: the training ops, the logits, the switch; as named, else as found."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ an average had enough updates, or whether gamma and beta of a layer that is not 
 normalisation belong to one; the notes say what was taken for what.
 """
 
-from __future__ import annotations
-
 import os
 
 from alexnet_tf1.batchnorm.checkpoint import names

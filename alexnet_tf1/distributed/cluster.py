@@ -1,7 +1,5 @@
 """Who trains together: TF_CONFIG, read and checked before TensorFlow is loaded."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

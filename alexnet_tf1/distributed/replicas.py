@@ -1,7 +1,5 @@
 """One step on several replicas: each trains on its part of the batch, all take the same step."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

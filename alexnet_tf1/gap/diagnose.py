@@ -1,7 +1,5 @@
 """Measures and explains a run's training-vs-inference gap."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

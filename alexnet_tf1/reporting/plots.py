@@ -4,8 +4,6 @@ It needs no display and leaves matplotlib's global state alone. Lines that diffe
 in marker or style as well, for grey print.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any, Final

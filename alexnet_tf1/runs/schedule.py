@@ -1,7 +1,5 @@
 """When something other than the next step is due in a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What happens around the steps of a run: lines, tests, checkpoints, and how it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Sequence

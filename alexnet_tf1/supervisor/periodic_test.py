@@ -1,7 +1,5 @@
 """A test within a run: the original's, and beside it measurements that leave no trace."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """A training run, from its settings to its result: lock, data, where it begins, loop, files."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import sys

@@ -1,7 +1,5 @@
 """Describes the machine that a run is on: device, memory, versions."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

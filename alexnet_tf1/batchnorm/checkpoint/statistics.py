@@ -1,7 +1,5 @@
 """Measures the moving statistics of a checkpoint, and how long was trained."""
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Reads a graph, wherever it lies, into plain protocol buffers; nothing is imported or run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,9 +58,7 @@ def from_object(graph: Any) -> GraphSource:
 
 
 def from_file(
-    path: str | os.PathLike[str],
-    tags: Sequence[str] | None = None,
-    signature: str | None = None,
+    path: str | os.PathLike[str], tags: Sequence[str] | None = None, signature: str | None = None
 ) -> GraphSource:
     """Reads a MetaGraph file, a SavedModel folder or its saved_model.pb.
 

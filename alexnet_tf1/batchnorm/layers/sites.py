@@ -5,8 +5,6 @@ a fused kernel, or a product or quotient with something that came through a squa
 root. The operand of the square root says what the variance is made of.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from alexnet_tf1.batchnorm.graph.fold import Folding

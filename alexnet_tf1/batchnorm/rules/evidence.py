@@ -1,7 +1,5 @@
 """The evidence that rules look at: all they may ask of a graph or of a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
