@@ -12,7 +12,7 @@ from alexnet_tf1.session import open_session
 
 
 class Hooks(Protocol):
-    """What a loop is given, and what it tells of its steps.
+    """The surroundings of a loop: it takes what it needs from them, and tells them of its steps.
 
     Attributes:
       optimizer: the tf.train.Optimizer that changes the weights.

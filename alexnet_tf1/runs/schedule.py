@@ -1,4 +1,4 @@
-"""When something other than the next step is due in a run."""
+"""Tells when something other than the next step is due in a run, and when a run must end."""
 
 from collections.abc import Sequence
 

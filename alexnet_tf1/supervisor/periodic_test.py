@@ -25,7 +25,7 @@ class MovingAverages(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """What a test found."""
+    """The findings of a test."""
 
     accuracy: float  # fraction right in inference, the original's figure
     batch_statistics_accuracy: float  # on the same batches, when all layers normalise with them

@@ -21,7 +21,7 @@ def device() -> str:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Tells whether TensorFlow sees a GPU."""
     return gpus() > 0
 
 
