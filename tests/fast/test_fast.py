@@ -251,4 +251,4 @@ def test_accuracy_after_750_real_steps(tmp_path, monkeypatch):
     # All 10,000 test images after 750 steps (2-core CPU): 44.04 and 42.05% in the default loop,
     # seeds 0 and 1; 45.98 and 45.46% in this one. After 500 steps: 37.1 to 40.5%. Mean 44.4,
     # standard deviation 1.7; three of those to either side, and one more for 2,000 images.
-    assert 0.38 < train.train(config)["test_accuracy_full"] < 0.51
+    assert 0.38 < run_training(config)["test_accuracy_full"] < 0.51
