@@ -9,7 +9,7 @@ lint:
 test:
 	python -m pytest
 
-# More kills and longer fuzzing than the tests before a commit: ten minutes and more.
+# More kills, workers and fuzzing than the tests before a commit: ten minutes and more.
 soak:
 	python -m pytest -m soak
 

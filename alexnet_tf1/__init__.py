@@ -5,8 +5,6 @@ batch normalisations. Both are imported on first use, so that `import alexnet_tf
 for TensorFlow.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -16,10 +14,7 @@ if TYPE_CHECKING:
     from alexnet_tf1.alexnet import build_alexnet
     from alexnet_tf1.batchnorm.audit import audit_graph
 
-_HOMES = {
-    "build_alexnet": "alexnet_tf1.alexnet",
-    "audit_graph": "alexnet_tf1.batchnorm.audit",
-}
+_HOMES = {"build_alexnet": "alexnet_tf1.alexnet", "audit_graph": "alexnet_tf1.batchnorm.audit"}
 
 
 def __getattr__(name: str) -> Any:

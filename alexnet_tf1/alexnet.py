@@ -1,7 +1,5 @@
 """The network: placeholders -> inference -> loss -> accuracy -> train_op."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -14,33 +12,19 @@ FcBatchNorm = Literal["batch", "ema"]
 
 
 class AlexNet(NamedTuple):
-    """The ends of the graph that a session feeds and fetches.
+    """The ends of the graph that a session feeds and fetches."""
 
-    Attributes:
-      images: float32 placeholder [N, 3072], pixels / 127.5 - 1, channel-major.
-      labels: int64 placeholder [N], 0..9.
-      is_training: bool placeholder [].
-      logits: float32 [N, 10].
-      probabilities: float32 [N, 10], softmax of the logits.
-      hits: bool [N], whether the largest logit is the label's.
-      loss: float32 [], mean softmax cross-entropy in nats.
-      accuracy: float64 [], mean of hits.
-      global_step: int64 variable [], steps trained.
-      train_op: the op that trains one step; None in a graph that has none.
-      norms: the four batch normalisations in forward order.
-    """
-
-    images: Tensor
-    labels: Tensor
-    is_training: Tensor
-    logits: Tensor
-    probabilities: Tensor
-    hits: Tensor
-    loss: Tensor
-    accuracy: Tensor
-    global_step: Tensor
-    train_op: Tensor
-    norms: tuple[norms.Norm, ...]
+    images: Tensor  # float32 placeholder [N, 3072], pixels / 127.5 - 1, channel-major
+    labels: Tensor  # int64 placeholder [N], 0..9
+    is_training: Tensor  # bool placeholder []
+    logits: Tensor  # float32 [N, 10]
+    probabilities: Tensor  # float32 [N, 10], softmax of the logits
+    hits: Tensor  # bool [N], whether the largest logit is the label's
+    loss: Tensor  # float32 [], mean softmax cross-entropy in nats
+    accuracy: Tensor  # float64 [], mean of hits
+    global_step: Tensor  # int64 variable [], steps trained
+    train_op: Tensor  # trains one step; None in a graph that has none
+    norms: tuple[norms.Norm, ...]  # the four batch normalisations in forward order
 
 
 def build_alexnet(

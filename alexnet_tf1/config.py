@@ -18,7 +18,7 @@ FLOAT32_MAX = 3.4e38  # a little less; Adam's rate is a float32 tensor
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What `train` is asked to do; each field is the option of the same name.
+    """The settings of a training run; each field is the option of the same name.
 
     Attributes:
       dataset: "auto" takes CIFAR-10 where it is or can be had, else the synthetic set.

@@ -1,7 +1,5 @@
 """The one exception a user is meant to see."""
 
-from __future__ import annotations
-
 
 class UserError(Exception):
     """Bad input: one line that names the file or option and the remedy.

@@ -1,7 +1,5 @@
 """Accuracy over a split, every image exactly once."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from alexnet_tf1.system.signals import StopRequest
 
 
 class Answers(NamedTuple):
-    """What a model makes of each image of a split."""
+    """A model's answers to the images of a split."""
 
     hits: npt.NDArray[np.bool_]  # [N], whether each image was classified as its label
     logits: npt.NDArray[np.float32]  # [N, 10]

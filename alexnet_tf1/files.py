@@ -3,8 +3,6 @@
 Everything that opens a file by itself goes through here; TensorFlow opens its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -5,8 +5,6 @@ that the layer of the same name built, under the same variable names, so that ou
 gradients and checkpoints agree with it bit for bit (tests/test_layers.py compares them).
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias

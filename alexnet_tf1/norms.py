@@ -1,7 +1,5 @@
 """The record of a graph's batch normalisations, and the averages of a layer that is built again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,21 +19,13 @@ _COLUMNS = (
 
 
 class Norm(NamedTuple):
-    """One batch normalisation of the graph.
+    """One batch normalisation of the graph."""
 
-    Attributes:
-      name: the layer's scope, e.g. "batch_normalization_1".
-      inputs: float32 [N, C] or [N, H, W, C], what it normalises.
-      moving_mean: float32 variable [C].
-      moving_variance: float32 variable [C].
-      decay: weight of the old average in an update, dimensionless.
-    """
-
-    name: str
-    inputs: Tensor
-    moving_mean: Tensor
-    moving_variance: Tensor
-    decay: float
+    name: str  # the layer's scope, e.g. "batch_normalization_1"
+    inputs: Tensor  # float32 [N, C] or [N, H, W, C], what it normalises
+    moving_mean: Tensor  # float32 variable [C]
+    moving_variance: Tensor  # float32 variable [C]
+    decay: float  # weight of the old average in an update, dimensionless
 
 
 def record(norm: Norm) -> None:

@@ -1,7 +1,5 @@
 """The ops the network computes with: the original's, unless a caller gives others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,23 +33,14 @@ def normalise_with_batch(
 
 
 class Ops(NamedTuple):
-    """What `layers` and `alexnet` compute with; the defaults are the original's.
-
-    Attributes:
-      conv2d: as the function above.
-      matmul: float32 [N, C], float32 [C, D] -> float32 [N, D].
-      local_response_normalization: with the arguments of the function in tf.nn.
-      normalise_with_batch: as the function above.
-      moments: inputs and axes -> mean and variance, as tf.nn.moments.
-      moves_averages: whether a forward pass may update moving averages.
-    """
+    """The ops that `layers` and `alexnet` compute with; the defaults are the original's."""
 
     conv2d: Callable[[Tensor, Tensor], Tensor] = conv2d
-    matmul: Callable[[Tensor, Tensor], Tensor] = tf.matmul
+    matmul: Callable[[Tensor, Tensor], Tensor] = tf.matmul  # float32 [N, C], [C, D] -> [N, D]
     local_response_normalization: Callable[..., Tensor] = tf.nn.local_response_normalization
     normalise_with_batch: Callable[..., tuple[Tensor, Tensor, Tensor]] = normalise_with_batch
     moments: Callable[..., tuple[Tensor, Tensor]] = tf.nn.moments
-    moves_averages: bool = True
+    moves_averages: bool = True  # whether a forward pass may update moving averages
 
 
 ORIGINAL = Ops()

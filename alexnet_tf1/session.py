@@ -1,6 +1,4 @@
-"""How a session uses the machine: device placement, GPU memory, TF32."""
-
-from __future__ import annotations
+"""Opens sessions and settles how they use the machine: placement, GPU memory, TF32."""
 
 from typing import Any
 
@@ -35,7 +33,7 @@ def configuration(devices: int = 1) -> Any:
 
 
 def describe(*, fast: bool, precision: str) -> dict[str, Any]:
-    """What was decided, for result.json."""
+    """Describes what was settled, for result.json."""
     return {
         "precision": precision,
         "fast": fast,

@@ -1,7 +1,5 @@
 """The session loop: a graph, a session, and step after step a batch and a `session.run`."""
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 import tensorflow.compat.v1 as tf
@@ -14,7 +12,7 @@ from alexnet_tf1.session import open_session
 
 
 class Hooks(Protocol):
-    """What a loop is given, and what it tells of its steps.
+    """The surroundings of a loop: it takes what it needs from them, and tells them of its steps.
 
     Attributes:
       optimizer: the tf.train.Optimizer that changes the weights.

@@ -76,14 +76,18 @@ def oracle(given, tmp_path_factory):
     """What the real tf.compat.v1.layers make of `given`."""
     if importlib.util.find_spec("tf_keras") is None:
         pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
-    folder = tmp_path_factory.mktemp("oracle")
-    np.savez(folder / "given.npz", **given)
-    script = TESTS / "support" / "oracle.py"
-    subprocess.run(
-        [sys.executable, script, folder / "given.npz", folder / "found.npz"],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return dict(np.load(folder / "found.npz"))
+    from support.shared import once
+
+    def ask(folder):
+        folder.mkdir()
+        np.savez(folder / "given.npz", **given)
+        script = TESTS / "support" / "oracle.py"
+        subprocess.run(
+            [sys.executable, script, folder / "given.npz", folder / "found.npz"],
+            env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+    return dict(np.load(once(tmp_path_factory, "oracle", ask) / "found.npz"))

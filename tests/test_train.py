@@ -60,8 +60,8 @@ def script(tmp_path_factory):
     """A run by the command, as a user types it, in a fresh folder."""
     folder = tmp_path_factory.mktemp("script")
     done = run_train(
-        "--dataset", "synthetic", "--steps", 30, "--log-every", 10, "--test-every", 15,
-        "--test-batches", 10, "--checkpoint-every", 10, "--keep", 1, cwd=folder,
+        "--dataset", "synthetic", "--steps", 6, "--batch-size", 50, "--log-every", 2,
+        "--test-every", 3, "--test-batches", 2, "--checkpoint-every", 2, "--keep", 1, cwd=folder,
     )  # fmt: skip
     return folder, done
 
@@ -78,7 +78,7 @@ def test_the_command_writes_all_that_is_promised(script):
     assert set(result) >= RESULT
     assert result["dataset"]["name"] == "synthetic"
     assert result["dataset"]["verified"] is False
-    assert result["steps"] == 30
+    assert result["steps"] == 6
     gap = 100 * (result["batch_statistics_accuracy_full"] - result["test_accuracy_full"])
     assert result["gap_points"] == pytest.approx(gap)
 
@@ -90,9 +90,9 @@ def test_the_command_prints_the_original_s_lines(script):
     shown = [line.split(":")[0] for line in lines[:4]]
     assert shown == ["data set", "device", "parameters", "run folder"]
     assert "3,345,162" in lines[2]
-    pattern = r"\[Train\] Step: 10, loss: \d\.\d{5}, acc:\d\.\d{5} \(synthetic\)"
+    pattern = r"\[Train\] Step: 2, loss: \d\.\d{5}, acc:\d\.\d{5} \(synthetic\)"
     assert [line for line in lines if re.fullmatch(pattern, line)]
-    pattern = r"\[Test\] Step: 15, acc:\d\.\d{5} \(synthetic\)"
+    pattern = r"\[Test\] Step: 3, acc:\d\.\d{5} \(synthetic\)"
     assert [line for line in lines if re.fullmatch(pattern, line)]
     quoting = [line for line in lines if "acc" in line]
     assert len(quoting) == 7

@@ -9,8 +9,6 @@ whether gamma and beta of a layer that is not named after batch normalisation be
 notes say what was taken for what.
 """
 
-from __future__ import annotations
-
 import os
 
 from alexnet_tf1.batchnorm.checkpoint import beside, names

@@ -1,7 +1,5 @@
 """Finds where an audit starts: what is named, the training ops and the training switch."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from typing import Any

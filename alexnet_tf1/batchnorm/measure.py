@@ -3,8 +3,6 @@
 Works on any classifier given as functions from images to hits; knows nothing of networks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -145,9 +143,7 @@ class BatchMoments:
         self._mean, self._variance = self._mean + mean, self._variance + variance
 
     def distance(
-        self,
-        moving_mean: npt.NDArray[np.float32],
-        moving_variance: npt.NDArray[np.float32],
+        self, moving_mean: npt.NDArray[np.float32], moving_variance: npt.NDArray[np.float32]
     ) -> Distance:
         """Measures how far moving averages, [C] each, are from the batches' statistics.
 

@@ -1,7 +1,5 @@
 """Finds the checkpoint that a path stands for."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -5,8 +5,6 @@ one made by a stranger, ends the whole process in a CHECK. So the index of a V2 
 SSTable of BundleEntryProto) is read and validated here first, and only then opened natively.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -4,8 +4,6 @@ The format is LevelDB's: data blocks of prefix-compressed entries, an index bloc
 them, a footer of 48 bytes. https://github.com/google/leveldb/blob/main/doc/table_format.md
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from pathlib import Path

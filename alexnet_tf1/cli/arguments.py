@@ -1,7 +1,5 @@
 """The parsers of all commands, and the types of their arguments. Imports no TensorFlow."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

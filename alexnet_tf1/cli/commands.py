@@ -4,8 +4,6 @@ A command's docstring is what its --help begins with. TensorFlow is imported in 
 that --help and bad usage answer at once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """The entry point: reads the arguments, runs one command, prints an error as one line."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Callable, Sequence

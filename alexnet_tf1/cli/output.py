@@ -1,7 +1,5 @@
 """The text that each command prints; `--json` prints the same as data."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

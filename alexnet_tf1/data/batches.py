@@ -42,11 +42,7 @@ class Batches:
     """
 
     def __init__(
-        self,
-        split: Split,
-        seed: int,
-        augmentation: Augmentation | None = None,
-        part: slice = ALL,
+        self, split: Split, seed: int, augmentation: Augmentation | None = None, part: slice = ALL
     ) -> None:
         """Begins the first epoch; `part` is the rows of each batch that this process trains on."""
         self._split = split

@@ -1,7 +1,5 @@
 """Finds or downloads CIFAR-10, python version, verifies and reads it (no TensorFlow)."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The types of a data set: a split, and a training and a test split under a name."""
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Downloads an archive and unpacks it, each whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import shutil

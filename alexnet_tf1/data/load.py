@@ -1,7 +1,5 @@
 """Loads CIFAR-10, or the synthetic set in its place (no TensorFlow)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal

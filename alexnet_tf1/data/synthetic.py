@@ -6,8 +6,6 @@ integer arithmetic on NumPy's frozen RandomState streams, so a seed gives the sa
 machine and every NumPy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 

@@ -1,6 +1,4 @@
-"""Who trains together: TF_CONFIG, read and checked before TensorFlow is loaded."""
-
-from __future__ import annotations
+"""Reads the workers of a cluster from TF_CONFIG, before TensorFlow is loaded."""
 
 import dataclasses
 import json
@@ -35,11 +33,11 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run folder."""
+        """True in the process that writes the run folder."""
         return self.task == 0
 
     def name(self, task: int) -> str:
-        """How TF_CONFIG and messages call a worker: "worker 1 (10.0.0.2:2222)"."""
+        """Names a worker as TF_CONFIG and messages do: "worker 1 (10.0.0.2:2222)"."""
         job = "chief" if self.has_chief and task == 0 else f"worker {task - self.has_chief}"
         return f"{job} ({self.addresses[task]})"
 

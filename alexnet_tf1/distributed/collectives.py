@@ -4,8 +4,6 @@ TensorFlow moves the bytes: between devices of a process through memory, between
 (a ring), between GPUs by NCCL.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import Any

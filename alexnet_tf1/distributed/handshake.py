@@ -1,7 +1,5 @@
 """The workers agree on a run before its first step: who is there, the settings, the images."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

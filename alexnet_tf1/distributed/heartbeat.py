@@ -85,7 +85,7 @@ class Peers:
 
     @property
     def has_lost(self) -> bool:
-        """Whether one of the others has not answered for too long."""
+        """True if one of the others has not answered for too long."""
         return bool(self._lost)
 
     def wait(self) -> None:

@@ -1,7 +1,5 @@
 """A cluster of processes on this machine: a TF_CONFIG each, one console, one end."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Keeps TensorFlow's server to the address it was given; by itself it listens on all of them."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import ipaddress

@@ -1,7 +1,5 @@
 """One step on several replicas: each trains on its part of the batch, all take the same step."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +18,7 @@ from alexnet_tf1.train import Hooks
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Who trains a run together: devices of workers; a replica of the network on each.
+    """The devices of the workers that train a run together; each has a replica of the network.
 
     Attributes:
       cluster: the workers; None for this process alone.
@@ -37,12 +35,12 @@ class Team:
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """The number of workers."""
         return len(self.cluster.addresses) if self.cluster else 1
 
     @property
     def replicas(self) -> int:
-        """How many copies of the network train."""
+        """The number of copies of the network that train."""
         return self.workers * self.devices
 
     def part(self, batch_size: int) -> slice:

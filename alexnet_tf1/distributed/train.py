@@ -1,7 +1,5 @@
 """The loop of a worker that trains with others: the same steps, and they stop together."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

@@ -1,7 +1,5 @@
 """A worker that is not the chief: it trains, and writes nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence

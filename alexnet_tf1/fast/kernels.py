@@ -3,8 +3,6 @@
 docs/performance.md has what each of them gains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

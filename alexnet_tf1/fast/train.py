@@ -1,7 +1,5 @@
 """The loop with many training steps in one session call: a while loop in the graph."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -31,21 +29,13 @@ class ManyStepsHooks(Hooks, Protocol):
 
 
 class Loop(NamedTuple):
-    """The training loop inside the graph.
+    """The training loop inside the graph."""
 
-    Attributes:
-      pixels: uint8 placeholder [K, N, 3072], the images of each of K steps.
-      labels: int64 placeholder [K, N].
-      losses: float32 [K], of each step before its update, in nats.
-      accuracies: float64 [K], of each step's batch.
-      train_op: the op that trains the K steps.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    losses: Tensor
-    accuracies: Tensor
-    train_op: Tensor
+    pixels: Tensor  # uint8 placeholder [K, N, 3072], the images of each of K steps
+    labels: Tensor  # int64 placeholder [K, N]
+    losses: Tensor  # float32 [K], of each step before its update, in nats
+    accuracies: Tensor  # float64 [K], of each step's batch
+    train_op: Tensor  # trains the K steps
 
 
 def train(config: TrainConfig, data: Dataset, hooks: ManyStepsHooks) -> Any:

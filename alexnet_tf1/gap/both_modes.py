@@ -1,7 +1,5 @@
 """A run's accuracy over the whole test set, in inference and with batch statistics."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

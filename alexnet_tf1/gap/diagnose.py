@@ -1,7 +1,5 @@
 """Measures and explains a run's training-vs-inference gap."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.measure import Classify
+from alexnet_tf1.batchnorm.recalibrate import Statistics
 from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED
@@ -26,6 +25,7 @@ from alexnet_tf1.gap.recalibrate import (
     restored,
 )
 from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
+from alexnet_tf1.norms import Norm
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
@@ -81,19 +81,6 @@ def diagnose(
         modes = {PRECISE: _classifier(session, precise_net, test)}
         cells += measuring.sweep(modes, test.labels, sizes)
     faults = [*_audit(run.config), *examine_checkpoint(path).faults]
-    never_updated = {fault.layer for fault in faults if fault.rule == "BN101"}
-    layers = []
-    for norm, (mean, variance) in zip(net.norms, averages, strict=True):
-        off = measuring.distance(mean, variance, *precise[norm.name])
-        layers.append(
-            {
-                "name": norm.name,
-                "moving_averages": [norm.moving_mean.op.name, norm.moving_variance.op.name],
-                "lag": norm.decay ** (0 if norm.name in never_updated else steps),
-                "mean_distance": off.mean,
-                "variance_distance": off.variance,
-            }
-        )
     batch_size = min(run.config.batch_size, images)
     batch, inference = (
         measuring.accuracy_at(cells, mode, batch_size, "stored") for mode in (BATCH, INFERENCE)
@@ -104,7 +91,10 @@ def diagnose(
         "dataset": network.describe(data),
         "images": images,
         "batch_size": batch_size,
-        "layers": layers,
+        "layers": [
+            _layer(norm, kept, precise[norm.name], faults, steps)
+            for norm, kept in zip(net.norms, averages, strict=True)
+        ],
         "faults": [fault._asdict() for fault in faults],
         "cells": [cell._asdict() for cell in cells],
         "gap_points": 100 * (batch - inference),
@@ -115,6 +105,21 @@ def diagnose(
     files.write_json(run.folder / "diagnose.json", found)
     plots.diagnosis(found, run.folder / "diagnose.png")
     return found
+
+
+def _layer(
+    norm: Norm, averages: Statistics, precise: Statistics, faults: Sequence[Fault], steps: int
+) -> dict[str, Any]:
+    """Describes a layer's averages: what is left of their start, how far off they are."""
+    off = measuring.distance(*averages, *precise)
+    never_updated = ("BN101", norm.name) in {(fault.rule, fault.layer) for fault in faults}
+    return {
+        "name": norm.name,
+        "moving_averages": [norm.moving_mean.op.name, norm.moving_variance.op.name],
+        "lag": norm.decay ** (0 if never_updated else steps),
+        "mean_distance": off.mean,
+        "variance_distance": off.variance,
+    }
 
 
 def _audit(config: TrainConfig) -> Sequence[Fault]:

@@ -1,7 +1,5 @@
 """Repairs a run: re-estimates its population statistics and writes them to a new checkpoint."""
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import itertools

@@ -1,7 +1,5 @@
 """Puts a diagnosis into words: what is wrong, in which layer, what to do."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from alexnet_tf1.reporting.text import listed

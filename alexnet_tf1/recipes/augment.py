@@ -1,7 +1,5 @@
 """Augments training images: mirrors them and moves them (no TensorFlow)."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

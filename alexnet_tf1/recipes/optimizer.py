@@ -1,4 +1,4 @@
-"""What the recipes put in the place of plain Adam: a rate that changes, and Muon."""
+"""The optimizers of the recipes: Adam with a rate that changes, and Muon."""
 
 from __future__ import annotations
 

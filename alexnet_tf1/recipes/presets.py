@@ -5,8 +5,6 @@ can be given as an option of its own, which then counts. docs/recipes.md has wha
 gains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

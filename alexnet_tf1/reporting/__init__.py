@@ -1,1 +1,1 @@
-"""What is shown of a run: lines, bars, tables, pictures."""
+"""Shows a run: lines, bars, tables, pictures."""

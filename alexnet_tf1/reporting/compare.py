@@ -1,7 +1,5 @@
 """Compares runs: reads their files, writes a table and a picture (no TensorFlow)."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json
@@ -202,8 +200,8 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--out {folder} cannot be made ({reason}); name another folder") from None
+        said = f"--out {folder} cannot be made ({files.reason(error)}); name another folder"
+        raise UserError(said) from None
     files.check_writable(folder)
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 

@@ -1,7 +1,5 @@
 """Draws the picture of `compare`: the curves and final accuracies of several runs."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The Markdown table of `compare` (no TensorFlow)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from alexnet_tf1.config import option

@@ -1,7 +1,5 @@
 """Counts and draws the classes that a model confuses, and the images it is most surely wrong on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Prints what a training run tells: lines as it goes, a summary before and after."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from typing import Any

@@ -4,8 +4,6 @@ It needs no display and leaves matplotlib's global state alone. Lines that diffe
 in marker or style as well, for grey print.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any, Final
@@ -78,14 +76,14 @@ def curves(metrics: list[dict[str, Any]], result: dict[str, Any], path: Path) ->
 
     left.plot(*points(metrics, "loss"), color=BLUE, marker=".")
     over_steps(left)
-    left.set(ylabel="training loss of one batch (nats)", ylim=(0, None))
+    left.set(ylabel="training loss of one batch (nats)", xlim=(0, None), ylim=(0, None))
 
     for key, label, style in _ACCURACIES:
         if any(key in record for record in metrics):
             right.plot(*points(metrics, key, 100), label=label, **style)
     _mark_final(right, result)
     over_steps(right)
-    right.set(ylabel="accuracy (%)", ylim=(0, 100))
+    right.set(ylabel="accuracy (%)", xlim=(0, None), ylim=(0, 100))
     # Below the axes: inside, it hid the final inference accuracy of a run with a large gap.
     below.axis("off")
     below.legend(*right.get_legend_handles_labels(), loc="center", fontsize=8, ncols=3)

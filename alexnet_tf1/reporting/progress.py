@@ -1,7 +1,5 @@
 """Shows a live progress bar, on a terminal only."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator

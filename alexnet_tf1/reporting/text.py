@@ -1,7 +1,5 @@
 """Formats text: one line for a terminal, aligned lines, lists of names, Markdown."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

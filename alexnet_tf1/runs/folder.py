@@ -1,7 +1,5 @@
 """Makes and opens run folders: config.json, metrics.jsonl, result.json and checkpoints/."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import itertools

@@ -1,7 +1,5 @@
 """The network, the weights and the data of a run on disk."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ leaves temporary files, or data without an index. To remove an old checkpoint, S
 the disk: after a power cut a file of any length may be there, full of zeros.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable

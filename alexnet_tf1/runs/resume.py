@@ -1,7 +1,5 @@
 """Finds where an interrupted run goes on, so that it ends in the bits it would have ended in."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import zlib

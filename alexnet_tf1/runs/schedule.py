@@ -1,6 +1,4 @@
-"""When something other than the next step is due in a run."""
-
-from __future__ import annotations
+"""Tells when something other than the next step is due in a run, and when a run must end."""
 
 from collections.abc import Sequence
 

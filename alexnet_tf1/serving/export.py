@@ -1,7 +1,5 @@
 """Writes a trained run as a SavedModel: raw images in, probabilities and classes out."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import warnings

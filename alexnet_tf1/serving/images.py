@@ -13,8 +13,6 @@ The steps, in this order:
 A stranger may have made the file, so its cost is bounded before a pixel is decoded.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

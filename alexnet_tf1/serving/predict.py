@@ -1,7 +1,5 @@
 """Classifies picture files with a trained run, each picture by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

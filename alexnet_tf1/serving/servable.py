@@ -1,7 +1,5 @@
 """Finds out whether a checkpoint can judge images one by one, for `predict` and `export`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

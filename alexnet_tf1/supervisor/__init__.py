@@ -1,1 +1,1 @@
-"""What surrounds a training loop: lock, data, resumption, saves, tests, signals."""
+"""The surroundings of a training loop: lock, data, resumption, saves, tests, signals."""

@@ -1,6 +1,4 @@
-"""What happens around the steps of a run: lines, tests, checkpoints, and how it ends."""
-
-from __future__ import annotations
+"""Surrounds the steps of a run with lines, tests and checkpoints, and ends it."""
 
 import contextlib
 import time
@@ -28,7 +26,7 @@ from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
 class Outcome(NamedTuple):
-    """How a run's training ended."""
+    """The end of a run's training."""
 
     steps: int  # trained, those before a resumption included
     loss: float | None  # of the last step, in nats, before its update; None where none was taken

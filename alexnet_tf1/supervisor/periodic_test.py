@@ -1,7 +1,5 @@
 """A test within a run: the original's, and beside it measurements that leave no trace."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +25,7 @@ class MovingAverages(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """What a test found."""
+    """The findings of a test."""
 
     accuracy: float  # fraction right in inference, the original's figure
     batch_statistics_accuracy: float  # on the same batches, when all layers normalise with them

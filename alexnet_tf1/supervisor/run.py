@@ -1,7 +1,5 @@
 """A training run, from its settings to its result: lock, data, where it begins, loop, files."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import sys
@@ -90,7 +88,7 @@ def run_training(
 
 
 def _reason(error: Exception) -> str:
-    """What the system says, out of what TensorFlow makes of it: "PATH; File too large"."""
+    """Finds the system's words in TensorFlow's error: "PATH; File too large" -> File too large."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     lines = str(error).splitlines()

@@ -1,7 +1,5 @@
 """Collects what `env` prints: versions, machine, devices, data, and what to install."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

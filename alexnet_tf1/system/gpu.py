@@ -4,8 +4,6 @@ TensorFlow falls back to the CPU and tells the reason in its log only, which the
 the console. So the log is quoted. Nothing is guessed beside it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

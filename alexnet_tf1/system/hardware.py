@@ -1,7 +1,5 @@
 """Describes the machine that a run is on: device, memory, versions."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys
@@ -23,7 +21,7 @@ def device() -> str:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Tells whether TensorFlow sees a GPU."""
     return gpus() > 0
 
 

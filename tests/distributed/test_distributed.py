@@ -82,6 +82,7 @@ def test_two_workers_compute_what_one_does(alone, pair):
     assert json.loads((pair.run / "result.json").read_text())["workers"] == 2
 
 
+@pytest.mark.soak
 def test_two_workers_train_a_recipe_as_one_does(tmp_path):
     """Several steps in a call, bfloat16, Muon, images changed before they are shared out."""
     recipe = options(
@@ -102,6 +103,7 @@ def test_the_followers_write_nothing(pair):
     assert said[-1] == f"done after step {STEPS}"
 
 
+@pytest.mark.soak
 def test_four_workers_do(alone, tmp_path):
     four = Workers(4, tmp_path, options())
     assert set(four.end().values()) == {0}, four.texts()
@@ -142,6 +144,7 @@ def test_a_killed_worker_is_named_and_the_cluster_goes_on_in_the_same_bits(pair,
     np.testing.assert_array_equal(losses(again.run), losses(pair.run))
 
 
+@pytest.mark.soak
 def test_a_chief_that_answers_no_more_is_named(tmp_path):
     """Frozen, not dead: its connections stay open, and the step would wait for ever."""
     workers = Workers(2, tmp_path, options("--worker-timeout", "2", "--fast", steps=100_000))

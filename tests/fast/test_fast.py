@@ -92,8 +92,8 @@ def test_calls_are_cut_to_half_a_second():
     [(FAST, 0.05), (FAST_BFLOAT16, 0.1), (choose(fast=False, bfloat16=True, gpu=False), 0.1)],
     ids=["fast", "fast bfloat16", "bfloat16"],
 )
-def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original):
-    losses, variables = one_by_one(data, 100, ops, batch_size=20, learning_rate=1e-5)
+def test_60_losses_stay_close_to_the_original_s(ops, tolerance, data, original):
+    losses, variables = one_by_one(data, 60, ops, batch_size=20, learning_rate=1e-5)
     assert not np.array_equal(losses, original), "these are the original's ops"
     np.testing.assert_allclose(losses, original, atol=tolerance, rtol=0)
     assert {value.dtype.name for value in variables.values()} == {"float32", "int64"}
@@ -101,7 +101,7 @@ def test_100_losses_stay_close_to_the_original_s(ops, tolerance, data, original)
 
 @pytest.fixture(scope="module")
 def original(data):
-    return one_by_one(data, 100, batch_size=20, learning_rate=1e-5)[0]
+    return one_by_one(data, 60, batch_size=20, learning_rate=1e-5)[0]
 
 
 def in_float32(inputs, kernel):
@@ -251,4 +251,4 @@ def test_accuracy_after_750_real_steps(tmp_path, monkeypatch):
     # All 10,000 test images after 750 steps (2-core CPU): 44.04 and 42.05% in the default loop,
     # seeds 0 and 1; 45.98 and 45.46% in this one. After 500 steps: 37.1 to 40.5%. Mean 44.4,
     # standard deviation 1.7; three of those to either side, and one more for 2,000 images.
-    assert 0.38 < train.train(config)["test_accuracy_full"] < 0.51
+    assert 0.38 < run_training(config)["test_accuracy_full"] < 0.51

@@ -9,7 +9,9 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
+from alexnet_tf1.gap import diagnose as diagnosing
 from alexnet_tf1.gap.recalibrate import RECALIBRATION_IMAGES
+from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import run_training
 
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
@@ -18,7 +20,7 @@ NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training
 @pytest.fixture(scope="module", autouse=True)
 def fewer_images():
     """Most of the time here goes into testing images and estimating statistics from them."""
-    generate = functools.partial(synthetic.generate, train_images=300, test_images=200)
+    generate = functools.partial(synthetic.generate, train_images=100, test_images=100)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", generate)
         yield
@@ -89,8 +91,8 @@ def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
     assert ("2 faults found" if right else "4 faults found") in out
 
 
-def test_diagnose_measures_explains_and_draws(run, right, capsys):
-    status, found = as_json(capsys, "diagnose", run, "--images", "40", "--fail-gap", "20")
+def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
+    status, found = as_json(capsys, "diagnose", run, "--images", "20", "--fail-gap", "20")
     assert status == (1 if found["gap_points"] > 20 else 0)
     assert json.loads((run / "diagnose.json").read_text()) == found
     assert (run / "diagnose.png").read_bytes().startswith(b"\x89PNG")
@@ -99,25 +101,25 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys):
     inference = {c["accuracy"] for c in found["cells"] if c["mode"] == "inference"}
     assert len(inference) == 1  # with moving averages, whatever the company
     batch = {c["accuracy"] for c in found["cells"] if c["mode"] == "batch statistics"}
-    assert len(batch) > 3
+    assert len(batch) > 1
     for layer in found["layers"]:
         assert layer["lag"] == (1 if not right else pytest.approx(layer["lag"]))
         assert (layer["lag"] < 0.3) == right
     rules = {fault["rule"] for fault in found["faults"]}
     assert rules == ({"CK104"} if right else {"BN101", "CK101"})
     assert right or "never updated the moving averages" in found["verdict"][0]
-
-
-def test_fail_gap_decides_the_exit_status(run, capsys):
-    status, out, _ = command(capsys, "diagnose", run, "--images", "20", "--fail-gap=-101")
-    assert status == 1
-    assert "gap: " in out
-    assert "synthetic" in out
+    # The same document once more, as text; measuring it again would tell no more.
+    monkeypatch.setattr(diagnosing, "diagnose", lambda *_, **__: found)
+    for limit, expected in ((found["gap_points"] - 1, 1), (found["gap_points"], 0)):
+        status, out, _ = command(capsys, "diagnose", run, f"--fail-gap={limit}")
+        assert status == expected
+        assert f"gap: {found['gap_points']:+.2f} points" in out
+        assert "synthetic" in out
 
 
 def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
-    _, before = as_json(capsys, "evaluate", run, "--checkpoint", "125")
-    status, out, _ = command(capsys, "recalibrate", run, "--images", "300")
+    before = json.loads((run / "result.json").read_text())
+    status, out, _ = command(capsys, "recalibrate", run, "--images", "100")
     assert status == 0
     assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
@@ -127,15 +129,16 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     assert after["batch_statistics_accuracy_full"] == before["batch_statistics_accuracy_full"]
     # The sabotaged graph stays at fault, the checkpoint does not.
     assert as_json(capsys, "doctor", run)[0] == 0
-    _, diagnosis = as_json(capsys, "diagnose", run, "--images", "20")
-    assert right or "it was recalibrated" in diagnosis["verdict"][0]
+    if not right:
+        _, diagnosis = as_json(capsys, "diagnose", run, "--images", "5")
+        assert "it was recalibrated" in diagnosis["verdict"][0]
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
     assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")
-    # Again: beside the first, which stays.
-    command(capsys, "recalibrate", run, "--images", "100")
-    assert as_json(capsys, "evaluate", run)[1]["checkpoint"].endswith("-recalibrated-2")
-    assert (run / "checkpoints/model.ckpt-125-recalibrated.index").exists()
+    if right:  # again: beside the first, which stays
+        command(capsys, "recalibrate", run, "--images", "20")
+        assert open_run(str(run)).checkpoint().endswith("-recalibrated-2")
+        assert (run / "checkpoints/model.ckpt-125-recalibrated.index").exists()
 
 
 def test_more_images_than_there_are_are_refused(run, capsys):

@@ -67,6 +67,15 @@ def test_tests_with_batch_statistics_are_drawn_where_there_are_any(tested, drawn
     assert found.get("test, batch statistics, first images") == ([20, 55] if tested else None)
 
 
+def test_the_steps_of_a_run_of_one_line_can_be_read(drawn):
+    plots.curves([{"step": 3, "loss": 1.5, "accuracy": 0.4}], {**RESULT, "steps": 3}, None)
+    (figure,) = drawn
+    for axes in figure.axes[:2]:
+        low, high = axes.get_xlim()
+        shown = [axes.xaxis.get_major_formatter()(x) for x in axes.get_xticks() if low <= x <= high]
+        assert len(set(shown)) == len(shown) > 1
+
+
 def test_a_run_that_was_stopped_has_no_gap(drawn, tmp_path):
     untested = {"test_accuracy_full": None, "batch_statistics_accuracy_full": None}
     plots.curves([], {**RESULT, **untested}, None)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from support import saved
+from support.served import STEPS
 from support.small_set import SMALL
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf1.batchnorm.audit import audit_file
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
-from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
@@ -24,9 +23,6 @@ from alexnet_tf1.gap import recalibrate as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.serving import export as exporting
 from alexnet_tf1.serving.export import export
-from alexnet_tf1.supervisor.run import run_training
-
-STEPS = 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,37 +34,9 @@ def small_data():
 
 
 @pytest.fixture(scope="module")
-def run_folder(small_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "a"
-    run_training(
-        TrainConfig(
-            dataset="synthetic", steps=STEPS, batch_size=4, fc_batch_norm="ema",
-            run_dir=str(folder), log_every=STEPS, test_every=10_000,
-        )
-    )  # fmt: skip
-    return folder
-
-
-@pytest.fixture(scope="module")
-def batch_run(run_folder, tmp_path_factory):
-    """The same weights as a run of the original's normalisation, recalibrated."""
-    folder = variant(run_folder, tmp_path_factory.mktemp("batch") / "b", fc_batch_norm="batch")
-    gap.recalibrate(str(folder), images=100)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def exported(run_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "new" / "model"
     return export(str(run_folder), str(folder), checkpoint=str(STEPS))
-
-
-def variant(run_folder, folder, **settings):
-    """A copy of a run with other settings in its config.json."""
-    shutil.copytree(run_folder, folder)
-    run = runs.open_run(str(folder))
-    runs.save_config(runs.Run(folder, dataclasses.replace(run.config, **settings)))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -109,32 +77,46 @@ def serve(exported):
         yield lambda images: session.run(outputs, {signature.inputs["images"].name: images})
 
 
-CLI = ("-m", "tensorflow.python.tools.saved_model_cli")  # what the script of this name runs
-
-
-def run_python(*command):
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-LOAD = """
+# TensorFlow 2 loads the model, then saved_model_cli, as its script begins it, shows and runs it.
+# One process for the three: each would spend seconds on importing TensorFlow.
+SERVE = """
 import sys
 import numpy as np
 import tensorflow as tf
-folder, given, found = sys.argv[1:]
-serve = tf.saved_model.load(folder).signatures["serving_default"]
-answer = serve(images=tf.constant(np.load(given)))
-np.savez(found, **{name: value.numpy() for name, value in answer.items()})
+from tensorflow.python.tools import saved_model_cli
+model, folder = sys.argv[1:]
+serve = tf.saved_model.load(model).signatures["serving_default"]
+answer = serve(images=tf.constant(np.load(f"{folder}/given.npy")))
+np.savez(f"{folder}/found.npz", **{name: value.numpy() for name, value in answer.items()})
+signature = ["--dir", model, "--tag_set", "serve", "--signature_def", "serving_default"]
+for command in (
+    ["show", *signature],
+    ["run", *signature, "--inputs", f"images={folder}/given.npy", "--outdir", folder],
+):
+    sys.argv = ["saved_model_cli", *command]
+    try:
+        saved_model_cli.main()
+    except SystemExit as end:
+        if end.code:
+            raise
 """
 
 
-def test_a_plain_tf2_process_gives_the_session_s_bits(exported, images, expected, tmp_path):
-    np.save(tmp_path / "given.npy", images)
-    run_python("-c", LOAD, exported["directory"], tmp_path / "given.npy", tmp_path / "found.npz")
-    found = np.load(tmp_path / "found.npz")
+@pytest.fixture(scope="module")
+def elsewhere(exported, images, tmp_path_factory):
+    """What a process with nothing of this project makes of the model: a folder, and its output."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    np.save(folder / "given.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, exported["directory"], folder],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_plain_tf2_process_gives_the_session_s_bits(elsewhere, expected):
+    found = np.load(elsewhere[0] / "found.npz")
     assert set(found) == {"probabilities", "classes"}
     np.testing.assert_array_equal(found["probabilities"], expected)
     np.testing.assert_array_equal(found["classes"], expected.argmax(1))
@@ -142,23 +124,14 @@ def test_a_plain_tf2_process_gives_the_session_s_bits(exported, images, expected
     assert found["classes"].dtype == np.int64
 
 
-def test_saved_model_cli_gives_the_session_s_bits(exported, images, expected, tmp_path):
-    np.save(tmp_path / "given.npy", images)
-    run_python(
-        *CLI, "run", "--dir", exported["directory"], "--tag_set", "serve",
-        "--signature_def", "serving_default", "--inputs", f"images={tmp_path / 'given.npy'}",
-        "--outdir", tmp_path,
-    )  # fmt: skip
-    np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), expected)
-    np.testing.assert_array_equal(np.load(tmp_path / "classes.npy"), expected.argmax(1))
+def test_saved_model_cli_gives_the_session_s_bits(elsewhere, expected):
+    folder, _ = elsewhere
+    np.testing.assert_array_equal(np.load(folder / "probabilities.npy"), expected)
+    np.testing.assert_array_equal(np.load(folder / "classes.npy"), expected.argmax(1))
 
 
-def test_saved_model_cli_shows_the_signature(exported):
-    shown = run_python(
-        *CLI, "show", "--dir", exported["directory"], "--tag_set", "serve",
-        "--signature_def", "serving_default",
-    )  # fmt: skip
-    text = " ".join(shown.split())
+def test_saved_model_cli_shows_the_signature(elsewhere):
+    text = " ".join(elsewhere[1].split())
     for part in (
         "inputs['images'] tensor_info: dtype: DT_UINT8 shape: (-1, 32, 32, 3)",
         "outputs['probabilities'] tensor_info: dtype: DT_FLOAT shape: (-1, 10)",

@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-import shutil
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
+from support.served import STEPS, variant
 from support.small_set import SMALL
 
-from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
@@ -19,9 +18,6 @@ from alexnet_tf1.gap import recalibrate as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 from alexnet_tf1.serving.predict import predict
-from alexnet_tf1.supervisor.run import run_training
-
-STEPS = 30
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,26 +26,6 @@ def small_data():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", SMALL)
         yield
-
-
-@pytest.fixture(scope="module")
-def run_folder(small_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "a"
-    run_training(
-        TrainConfig(
-            dataset="synthetic", steps=STEPS, batch_size=4, fc_batch_norm="ema",
-            run_dir=str(folder), log_every=STEPS, test_every=10_000,
-        )
-    )  # fmt: skip
-    return folder
-
-
-def variant(run_folder, folder, **settings):
-    """A copy of a run with other settings in its config.json."""
-    shutil.copytree(run_folder, folder)
-    run = runs.open_run(str(folder))
-    runs.save_config(runs.Run(folder, dataclasses.replace(run.config, **settings)))
-    return folder
 
 
 def change(folder, new_values):
@@ -63,14 +39,6 @@ def change(folder, new_values):
         }
         session.run(tf.global_variables_initializer())
         tf.train.Saver(saved).save(session, path, write_meta_graph=False)
-
-
-@pytest.fixture(scope="module")
-def batch_run(run_folder, tmp_path_factory):
-    """The same weights as a run of the original's normalisation, recalibrated."""
-    folder = variant(run_folder, tmp_path_factory.mktemp("batch") / "b", fc_batch_norm="batch")
-    gap.recalibrate(str(folder), images=100)
-    return folder
 
 
 @pytest.fixture(scope="module")

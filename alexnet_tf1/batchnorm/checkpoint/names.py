@@ -15,8 +15,6 @@ Optimizer slots (gamma/Adam) and averages of variables (gamma/ExponentialMovingA
 moving_mean/ExponentialMovingAverage) end otherwise and are neither layers nor statistics.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Mapping

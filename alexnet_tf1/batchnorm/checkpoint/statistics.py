@@ -1,7 +1,5 @@
 """Measures the moving statistics of a checkpoint."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable

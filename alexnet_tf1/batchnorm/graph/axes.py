@@ -1,7 +1,5 @@
 """Finds constant integers, ranks and the batch axis, as far as the graph alone tells them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from alexnet_tf1.batchnorm.graph import constants

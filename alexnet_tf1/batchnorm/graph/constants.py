@@ -1,7 +1,5 @@
 """Reads constants of a graph as Python values, and computes with scalars."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Tells what depends on data from what depends on weights and constants alone."""
 
-from __future__ import annotations
-
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId
 from alexnet_tf1.batchnorm.graph.shapes import declared_rank

@@ -6,8 +6,6 @@ runs only if this is live), `_Arg` (a parameter, standing for the caller's tenso
 A while loop adds `_Loop`, the merge of a loop variable's first and next values.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Iterable

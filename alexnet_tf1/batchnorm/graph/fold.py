@@ -1,7 +1,5 @@
 """Holds the training switch at one value and finds what is then known, dead, reached."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from alexnet_tf1.batchnorm.graph import constants

@@ -69,9 +69,7 @@ def from_object(graph: Any) -> GraphSource:
 
 
 def from_file(
-    path: str | os.PathLike[str],
-    tags: Sequence[str] | None = None,
-    signature: str | None = None,
+    path: str | os.PathLike[str], tags: Sequence[str] | None = None, signature: str | None = None
 ) -> GraphSource:
     """Reads the graph that a path stands for.
 

@@ -1,7 +1,5 @@
 """The pieces of a flat graph: nodes and tensors, and the ids that stand for them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NewType
 

@@ -1,7 +1,5 @@
 """Tables of operations, by what they do to the numbers that go through them."""
 
-from __future__ import annotations
-
 from alexnet_tf1.batchnorm.graph.node import Node
 
 # Their output is their input 0, whatever else they do.

@@ -1,7 +1,5 @@
 """Finds a graph's variables, their reads and writes, and the writes that change nothing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph

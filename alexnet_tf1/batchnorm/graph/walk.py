@@ -1,7 +1,5 @@
 """The one worklist with which everything here walks through a graph."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Joins sites that share their averages or parameters into layers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from alexnet_tf1.batchnorm.graph.node import Tensor, VariableId

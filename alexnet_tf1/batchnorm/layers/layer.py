@@ -1,7 +1,5 @@
 """One batch normalisation, and the places and writes it consists of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor, VariableId

@@ -1,7 +1,5 @@
 """Names each layer as a person would: after the scope of its variables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from alexnet_tf1.batchnorm.layers.layer import Layer

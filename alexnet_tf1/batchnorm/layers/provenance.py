@@ -3,8 +3,6 @@
 A batch moment is a reduction over the batch axis: a mean, a mean of squares, a variance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 

@@ -6,8 +6,6 @@ root. The operand of the square root says what the variance is made of. Folded i
 weights, the reciprocal meets the weights first, and x is what they alone would make.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 from alexnet_tf1.batchnorm.graph.fold import Folding

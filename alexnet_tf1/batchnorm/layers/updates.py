@@ -1,7 +1,5 @@
 """Finds which variables are kept as moving averages of which batch moments."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor

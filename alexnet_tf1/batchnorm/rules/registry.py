@@ -4,8 +4,6 @@ A rule is a module of this package whose name begins with its identifier. Import
 not import TensorFlow, so that a rule's page can be printed at once.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import re

@@ -1,7 +1,5 @@
 """Phrases that several rules use."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 UPDATE_OPS = "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))"
