@@ -28,7 +28,7 @@ from alexnet_tf1.batchnorm.layers.grouping import find_layers
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.savers import saved_variables
-from alexnet_tf1.batchnorm.report import AuditReport, Fault
+from alexnet_tf1.batchnorm.report import AuditReport, Fault, Need
 from alexnet_tf1.batchnorm.rules import registry
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
 from alexnet_tf1.batchnorm.rules.wording import listed
@@ -117,7 +117,7 @@ class Asked:
     logits: Any
     is_training: Any
     training_only: bool = False
-    families: tuple[registry.Need, ...] = ("training", "inference", "saving")  # the rules to apply
+    families: tuple[Need, ...] = ("training", "inference", "saving")  # the rules to apply
     select: Any = None
     ignore: Any = None
 
@@ -196,9 +196,9 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         checkpoint=source.checkpoint,
     )
     faults: list[Fault] = []
-    checked: dict[registry.Need, list[str]] = {n: [] for n in asked.families if n != "saving"}
+    checked: dict[Need, list[str]] = {n: [] for n in asked.families if n != "saving"}
     for layer, evidence in zip(layers, _evidence(layers, whole, outputs.judging), strict=True):
-        met: set[registry.Need] = {"training", "saving"} if steps else {"saving"}
+        met: set[Need] = {"training", "saving"} if steps else {"saving"}
         if layer.name in outputs.judging:
             met.add("inference")
         needs = met.intersection(asked.families)

@@ -16,7 +16,7 @@ from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.sites import uses_batch
 from alexnet_tf1.batchnorm.networks import ForwardPass, Networks
-from alexnet_tf1.batchnorm.rules.registry import Need
+from alexnet_tf1.batchnorm.report import Need
 from alexnet_tf1.batchnorm.towers import Towers
 
 _TRAIN_WORDS = ("train", "learning_phase", "is_tr", "phase")

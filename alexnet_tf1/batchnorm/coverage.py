@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.node import NodeId
 from alexnet_tf1.batchnorm.layers.layer import Layer
+from alexnet_tf1.batchnorm.report import Need
 from alexnet_tf1.batchnorm.rules import registry
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
 from alexnet_tf1.batchnorm.rules.wording import listed
@@ -26,8 +27,8 @@ class Coverage:
 
 def take_stock(
     layers: Sequence[Layer],
-    checked: Mapping[registry.Need, list[str]],
-    reasons: Mapping[registry.Need, str],
+    checked: Mapping[Need, list[str]],
+    reasons: Mapping[Need, str],
     flat: FlatGraph,
 ) -> Coverage:
     """Compares what was checked with what there is.

@@ -21,7 +21,8 @@ Network = frozenset[NodeId]
 
 _NOBODY = NodeId(-1)
 _GRADIENTS = re.compile(r"(^|/)(gradients?(_\d+)?|gradient_tape)/")
-_GRADIENT_OPS = re.compile(r"Grad(V\d)?$|Backprop")
+# A transposed convolution is a Conv2DBackpropInput of the forward pass.
+_GRADIENT_OPS = re.compile(r"Grad(V\d)?$|BackpropFilter")
 _REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod"})
 # What may stand behind the last weights and still be the network's output.
 _TAIL = SUMS | frozenset(
@@ -108,6 +109,7 @@ class ForwardPass:
             if layer.affine or layer.averages
             for site in layer.sites
         }
+        self._bases = {site.base.node for layer in layers for site in layer.sites}
         self._per_example = self._find_per_example()
 
     def ends(self) -> list[End]:
@@ -138,7 +140,9 @@ class ForwardPass:
         ]
 
     def _may_be_output(self, node_id: NodeId) -> bool:
-        """Tells whether the result is more than a variable's initial value."""
+        """Tells whether the result is more than a variable's initial value or a moment's input."""
+        if self._serves_statistics(node_id):
+            return False
         writes = self._provenance.variables.write_of
 
         def step(current: NodeId) -> list[NodeId]:
@@ -146,6 +150,20 @@ class ForwardPass:
             return [c for c, _ in self._consumers[current]] if passed else []
 
         return not any(n in writes for n in self._provenance.flat.walks.reach([node_id], step))
+
+    def _serves_statistics(self, node_id: NodeId) -> bool:
+        """Tells whether the result is computed for the batch's mean and variance alone.
+
+        Where normalisation is folded into weights, they are taken of a result that goes nowhere
+        else, or by a fused operation whose normalised output nobody takes.
+        """
+        consumers = self._consumers[node_id]
+        if is_fused(self._nodes[node_id].op):
+            forward = [
+                (self._nodes[c], at) for c, at in consumers if not self._is_gradient(self._nodes[c])
+            ]
+            return bool(forward) and all(node.inputs[at].output for node, at in forward)
+        return node_id in self._bases
 
     def _is_top(self, node_id: NodeId) -> bool:
         return self._nodes[node_id].name in self._provenance.flat.top
@@ -191,7 +209,7 @@ class ForwardPass:
             before = bytes(marks)
             for node_id in self._provenance.order:
                 node = self._nodes[node_id]
-                if _is_gradient(node) or any(backward[t.node] for t in node.inputs):
+                if self._is_gradient(node) or any(backward[t.node] for t in node.inputs):
                     backward[node_id] = 1
                 elif self._is_per_example(node, marks):
                     marks[node_id] = 1
@@ -221,6 +239,6 @@ class ForwardPass:
         rank = self._provenance.axes.rank(node.inputs[0])
         return rank is None or len(axes) < rank
 
-
-def _is_gradient(node: Node) -> bool:
-    return bool(_GRADIENTS.search(node.name) or _GRADIENT_OPS.search(node.op))
+    def _is_gradient(self, node: Node) -> bool:
+        told = _GRADIENTS.search(node.name) or _GRADIENT_OPS.search(node.op)
+        return bool(told) or self._provenance.is_gradient(node)

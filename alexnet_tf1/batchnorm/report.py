@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.checkpoint.statistics import MeasuredLayer
+
+
+# What must be there for a rule to be checked.
+Need = Literal["training", "inference", "saving", "checkpoint"]
 
 
 class Fault(NamedTuple):

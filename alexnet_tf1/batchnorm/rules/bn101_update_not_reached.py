@@ -67,7 +67,8 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
             "training; give the update a momentum below 1 when is_training is True"
         )
     remedy = _remedy(layer, missed, evidence)
-    also = evidence.followers.last(layer.updates[v][0].write.node for v in missed)[:2]
+    last = evidence.followers.last(layer.updates[v][0].write.node for v in missed)
+    also = [name for name in last if not evidence.is_gradient(name)][:2]
     unless = (
         f"; unless your loop also runs {listed(also)}: then name {it_or_them(also)} with --train-op"
     )

@@ -112,6 +112,11 @@ class Evidence:
             return found
         return [v for v in layer.averages if v in layer.updates]
 
+    def is_gradient(self, name: str) -> bool:
+        """Tells whether a top-level operation belongs to a gradient: no loop runs it by name."""
+        first = self.provenance.flat.run_nodes(name)[0]
+        return self.provenance.is_gradient(self.provenance.nodes[first])
+
     def names(self, variables: Iterable[VariableId]) -> str:
         """The variables' names: "a, b and c"."""
         return listed([self.variables.names[v] for v in variables])

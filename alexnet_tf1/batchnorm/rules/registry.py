@@ -11,15 +11,14 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from textwrap import dedent, indent
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from alexnet_tf1.batchnorm import rules
-from alexnet_tf1.batchnorm.report import Fault
+from alexnet_tf1.batchnorm.report import Fault, Need
 from alexnet_tf1.batchnorm.rules.selection import Selection, selection
 from alexnet_tf1.batchnorm.rules.wording import listed
 from alexnet_tf1.errors import UserError
 
-Need = Literal["training", "inference", "saving", "checkpoint"]
 # Of one layer and the evidence, what is wrong and the remedy in one line; None if nothing is.
 Find = Callable[[Any, Any], "str | None"]
 F = TypeVar("F", bound=Find)

@@ -54,6 +54,37 @@ def _two_heads(value_training: Any = None) -> Net:
     return Net(minimize(loss + squared(value, result)), [policy, value], training)
 
 
+def _decoder(last_training: Any = None) -> Net:
+    """A convolution, a transposed one, and a picture of squashed values."""
+    images, _ = inputs()
+    target = tf.placeholder(tf.float32, [None, 4, 4, 1], name="target")
+    training = switch()
+    x = tf.nn.relu(fused_norm(conv(images, 6, "conv1"), training, "bn1"))
+    kernel = tf.get_variable("up", [3, 3, 6, 6])
+    shape = tf.stack([tf.shape(x)[0], *x.shape.as_list()[1:]])
+    x = tf.nn.conv2d_transpose(x, kernel, shape, [1, 1, 1, 1])
+    x.set_shape([None, 4, 4, 6])
+    if last_training is None:
+        x = fused_norm(x, training, "bn2")
+    else:
+        x = _static_norm(x, last_training, "bn2")
+    picture = tf.sigmoid(conv(tf.nn.relu(x), 1, "out"), name="picture")
+    return Net(minimize(squared(picture, target)), picture, training)
+
+
+@case("a decoder of transposed convolutions", layers=["bn1", "bn2"], styles=ALL_STYLES)
+def decoder() -> Net:
+    return _decoder()
+
+
+@case(
+    "a decoder whose last layer always takes the batch", "BN201 bn2", "BN203 bn2",
+    layers=["bn1", "bn2"], styles=ALL_STYLES,
+)  # fmt: skip
+def decoder_on_batch() -> Net:
+    return _decoder(True)
+
+
 @case("policy and value head", layers=["trunk", "policy", "value"], styles=ALL_STYLES)
 def two_heads() -> Net:
     return _two_heads()
