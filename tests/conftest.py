@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.longest import LONG
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the tests compare bits on the CPU
@@ -22,13 +23,6 @@ LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the or
     "batch_normalization": ([5, 8, 8, 6], [5, 8, 8, 6], [[6], [6]]),
 }
 
-# Begun first, the longest first: begun last, one of them would keep one core busy and the other
-# idle. xdist by itself begins with the files of most tests, which here are the quickest.
-LONG = [
-    "test_gap_regression.py", "distributed/test_distributed.py", "batchnorm/test_audit.py",
-    "fast/test_fast.py", "runs/test_resume.py", "gap/test_tools.py", "test_train.py",
-    "runs/test_kills.py", "test_alexnet.py", "serving/test_export.py", "cli/test_bad_input.py",
-]  # fmt: skip
 TESTS = Path(__file__).parent
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from conftest import LONG
+from support.longest import LONG
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,6 +1,7 @@
 """Surrounds the steps of a run with lines, tests and checkpoints, and ends it."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -91,6 +92,9 @@ class RunHooks(contextlib.ExitStack):
         if self._start.checkpoint:
             self._saver.restore(session, self._start.checkpoint)
             self._saver.set_last_checkpoints_with_time(with_times(self._start.kept))
+            meta = f"{self._start.checkpoint}.meta"
+            if not os.path.exists(meta):  # it is written last: a kill came before
+                self._saver.export_meta_graph(meta)
         if self._start.resumed:
             self._out.say(f"resumed after step {self._start.step:,}")
         (self._run.folder / METRICS).touch()

@@ -171,6 +171,13 @@ def test_what_a_kill_left_is_cut_off_and_a_damaged_checkpoint_passed_over(
     assert_same_run(run, whole / "default")
 
 
+def test_a_checkpoint_that_a_kill_left_without_its_graph_gets_one(halves, whole, tmp_path):
+    run = shutil.copytree(halves / "default", tmp_path / "run")
+    (run / "checkpoints/model.ckpt-12.meta").unlink()
+    assert resume(run, "--steps", str(STEPS)) == 0
+    assert_same_run(run, whole / "default")
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_again(halves, tmp_path):
     run = runs.open_run(str(shutil.copytree(halves / "default", tmp_path / "run")))
     shutil.rmtree(run.checkpoints)
