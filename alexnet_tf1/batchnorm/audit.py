@@ -111,7 +111,7 @@ def audit_file(
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller says of a graph: the arguments of audit_graph."""
+    """The caller's word on a graph: the arguments of audit_graph."""
 
     train_ops: Any
     logits: Any

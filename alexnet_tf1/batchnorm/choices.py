@@ -38,7 +38,7 @@ class Switch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What inference computes, and by which of it each layer can be judged."""
+    """The outputs of inference, and those of them by which each layer can be judged."""
 
     tensors: list[Tensor]
     judging: dict[str, list[Tensor]]  # by layer; nothing judges one that only trains

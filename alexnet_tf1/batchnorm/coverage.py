@@ -18,7 +18,7 @@ _SHOWN = 4
 
 @dataclass
 class Coverage:
-    """What an audit looked at."""
+    """The part of a graph that an audit looked at."""
 
     checked: dict[str, list[str]]  # by family of rules, the layers
     left_out: dict[str, str] = field(default_factory=dict)  # by family, or by what was cut

@@ -88,7 +88,7 @@ def find_train_ops(source: GraphSource, provenance: Provenance, followers: Follo
 
 
 def _accumulating(applied: set[NodeId], provenance: Provenance) -> set[NodeId]:
-    """What adds gradients up in one operation, for another to apply them."""
+    """Finds the operations that add gradients up for others to apply."""
     variables, tainted = provenance.variables, provenance.tainted
     found = {node.id for node in provenance.nodes if node.op.endswith("AccumulatorApplyGradient")}
 

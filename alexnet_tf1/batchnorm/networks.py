@@ -95,7 +95,7 @@ class End(NamedTuple):
 
 
 class ForwardPass:
-    """What a graph computes example by example, gradients apart."""
+    """The part of a graph that computes example by example, gradients apart."""
 
     def __init__(self, provenance: Provenance, networks: Networks, layers: list[Layer]) -> None:
         self._provenance = provenance

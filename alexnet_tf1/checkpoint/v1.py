@@ -30,7 +30,7 @@ _PATIENCE = 300  # seconds
 
 
 class Content(NamedTuple):
-    """What a process found in a checkpoint."""
+    """The findings of a process in a checkpoint."""
 
     variables: dict[str, tuple[str, tuple[int, ...]]]  # dtype and shape, by name
     arrays: dict[str, npt.NDArray[Any]]

@@ -22,7 +22,7 @@ from alexnet_tf1.errors import UserError
 
 
 class Beside(NamedTuple):
-    """What the graph says of the checkpoint's variables, by their names in the checkpoint."""
+    """The graph's word on the checkpoint's variables, by their names in the checkpoint."""
 
     layers: list[LayerVariables]  # those that keep averages
     variables: set[str]  # all that the graph has

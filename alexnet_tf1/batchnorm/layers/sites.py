@@ -171,7 +171,7 @@ class _Search:
         return site if site.variance_variables and site.mean_variables else None
 
     def _unfolded(self, site: Site, x_side: Tensor) -> frozenset[Tensor]:
-        """What weights that nothing is folded into make of the same inputs; it becomes x."""
+        """Finds the result of the unfolded weights on the same inputs; it becomes x."""
         provenance, op = self.provenance, self.nodes[site.node].op
         x = provenance.peel(x_side)
         found = [

@@ -147,11 +147,11 @@ class CheckpointEvidence:
 
     @functools.cached_property
     def has_begun(self) -> bool | None:
-        """Whether a training step was made; None if nothing tells."""
+        """Tells whether a training step was made; None if nothing tells."""
         return has_begun(self.checkpoint, self.steps)
 
     def repair(self) -> str:
-        """How the statistics are re-estimated, the weights being as good as they are."""
+        """Says how to re-estimate the statistics, the weights being as good as they are."""
         if self.run is not None:
             return f"repair this checkpoint with `alexnet-tf1 recalibrate {self.run}`"
         return (
