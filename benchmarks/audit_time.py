@@ -15,13 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "batchnorm"))
 
-from test_audit import ten_thousand_operations
+from test_audit import many_operations
 
 from alexnet_tf1 import audit_graph
 
 
 def main() -> None:
-    meta, *names = ten_thousand_operations()
+    meta, *names = many_operations(58)
     bodies = sum(len(function.node_def) for function in meta.graph_def.library.function)
     seconds = []
     for _ in range(5):

@@ -1,10 +1,7 @@
 """What several test files share."""
 
 import gc
-import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,9 @@ from support.longest import LONG
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the tests compare bits on the CPU
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers fill the cores; threads of each for all of them would wait for work, spinning.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 STEPS, BATCH = 60, 20
 LAYER_SHAPES = {  # inputs, outputs, trainable weights of the layers that the oracle builds
@@ -68,20 +68,13 @@ def given():
 @pytest.fixture(scope="session")
 def oracle(given, tmp_path_factory):
     """What the real tf.compat.v1.layers make of `given`."""
-    if importlib.util.find_spec("tf_keras") is None:
-        pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
+    from support import legacy_keras
     from support.shared import once
 
     def ask(folder):
         folder.mkdir()
         np.savez(folder / "given.npz", **given)
         script = TESTS / "support" / "oracle.py"
-        subprocess.run(
-            [sys.executable, script, folder / "given.npz", folder / "found.npz"],
-            env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        legacy_keras.run(script, folder / "given.npz", folder / "found.npz")
 
     return dict(np.load(once(tmp_path_factory, "oracle", ask) / "found.npz"))

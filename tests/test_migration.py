@@ -3,14 +3,12 @@
 import importlib.util
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tensorflow.compat.v1 as tf
+from support import legacy_keras
 
 from alexnet_tf1 import audit_graph
 from alexnet_tf1.cli import main as cli
@@ -24,17 +22,9 @@ REWRITE = "run python docs/era_calls.py"
 @pytest.fixture(scope="module")
 def their_world(tmp_path_factory):
     """The folder that the example trained into, and what the program printed."""
-    if importlib.util.find_spec("tf_keras") is None:
-        pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
     folder = tmp_path_factory.mktemp("their_model")
-    process = subprocess.run(
-        [sys.executable, Path(__file__).parent / "support" / "migration_program.py", folder],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return folder, json.loads(process.stdout.splitlines()[-1])
+    script = Path(__file__).parent / "support" / "migration_program.py"
+    return folder, json.loads(legacy_keras.run(script, folder).splitlines()[-1])
 
 
 def era_calls():

@@ -1,13 +1,11 @@
 """The doctor's rules and the spellings it knows, each right checkpoint with its bad twins."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from support import legacy_keras
 from support.saved import layer, save
 
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
@@ -362,8 +360,8 @@ def test_this_projects_own_network(tmp_path, update_ops):
 
 
 def test_the_real_tf_layers(tmp_path):
-    pytest.importorskip("tf_keras")
-    script = (
+    script = tmp_path / "program.py"
+    script.write_text(
         "import sys, tensorflow.compat.v1 as tf\n"
         "tf.disable_v2_behavior()\n"
         "x = tf.random_normal([2, 4, 4, 3])\n"
@@ -376,10 +374,7 @@ def test_the_real_tf_layers(tmp_path):
         "    tf.train.Saver().save(session, sys.argv[1] + '/right')\n"
         "    tf.train.Saver(tf.trainable_variables()).save(session, sys.argv[1] + '/bare')\n"
     )
-    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, tmp_path], env=environment, check=True
-    )
+    legacy_keras.run(script, tmp_path)
     names = ["batch_normalization", "batch_normalization_1"]
     assert found(examine_checkpoint(tmp_path / "never")) == [("CK101", name) for name in names]
     assert found(examine_checkpoint(tmp_path / "right")) == []

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from corpus.cases import dense, inputs, loss_of, minimize, moments_norm, moving, stored, switch
 from corpus.frozen import stored_norm
 from corpus.single import network
+from support import legacy_keras
 
 from alexnet_tf1.batchnorm.audit import audit_graph
 
@@ -109,19 +106,9 @@ def test_training_forgotten() -> None:
 
 def test_a_keras_model_called_on_another_tensor(tmp_path: Path) -> None:
     """Its layers have updates for keras.Input as well, which raise when they are run."""
-    if importlib.util.find_spec("tf_keras") is None:
-        pytest.skip("Keras layers in a graph need tf_keras; pip install '.[test]'")
     script = tmp_path / "program.py"
     script.write_text(KERAS)
-    root = str(Path(__file__).parents[2])
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", script],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": root},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr[-2000:]
+    legacy_keras.run(script)
 
 
 KERAS = """

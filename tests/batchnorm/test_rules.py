@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import legacy_keras
 
 from alexnet_tf1.batchnorm.rules.registry import all_rules
 from alexnet_tf1.cli import main as cli
@@ -22,18 +23,8 @@ RULES = [rule.id for rule in all_rules()]
 @pytest.fixture(scope="module")
 def found() -> dict[str, list[list[str]]]:
     """By rule, the faults in the faulty and in the mended example."""
-    if importlib.util.find_spec("tf_keras") is None:
-        pytest.skip("the real tf.layers need tf_keras; pip install '.[test]'")
-    script = Path(__file__).parent / "corpus" / "rule_examples.py"
-    process = subprocess.run(
-        [sys.executable, script],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    answer: dict[str, list[list[str]]] = json.loads(process.stdout.splitlines()[-1])
+    printed = legacy_keras.run(Path(__file__).parent / "corpus" / "rule_examples.py")
+    answer: dict[str, list[list[str]]] = json.loads(printed.splitlines()[-1])
     return answer
 
 

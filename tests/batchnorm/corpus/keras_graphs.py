@@ -1,7 +1,9 @@
 """Writes graphs of the real tf.layers and tf_keras layers for the audit's tests.
 
 Run as a program, in a process of its own (TF_USE_LEGACY_KERAS=1): one MetaGraph a case
-into the folder named on the command line, and cases.json with what to expect of each.
+into the folder named on the command line, and cases.json with what to expect of each. The word
+after the folder: "both" builds each case in both generations of control flow, "one" in one, by
+turns.
 """
 
 from __future__ import annotations
@@ -296,7 +298,7 @@ def main() -> None:
     folder = pathlib.Path(sys.argv[1])
     written = {}
     for k, (name, build) in enumerate(CASES):
-        for v2 in (True, False):
+        for v2 in (True, False) if sys.argv[2] == "both" else (k // 2 % 2 == 0,):
             (tf.enable_control_flow_v2 if v2 else tf.disable_control_flow_v2)()
             tf2.keras.backend.clear_session()
             with tf.Graph().as_default(), tf.Session():
