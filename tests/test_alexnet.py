@@ -7,11 +7,13 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import build_alexnet
 from alexnet_tf1.data.batches import SCALED
 
+EARLY = 8  # steps
+
 
 def train(given, steps=60, **options):
     """Steps from the given weights; the same names as oracle.train_reference.
 
-    Where only equality is asked for 20 will do: runs that differ at all are far apart by then.
+    Where only equality is asked for EARLY will do: runs that differ at all are far apart by then.
     """
     found = {}
     with tf.Graph().as_default(), tf.Session() as session:
@@ -43,7 +45,7 @@ def ours(given):
 
 @pytest.fixture(scope="module")
 def ours_early(given):
-    return train(given, steps=20)
+    return train(given, steps=EARLY)
 
 
 def test_every_loss_equals_the_real_layers(ours, oracle):
@@ -92,7 +94,7 @@ def test_parameters_are_those_of_the_original():
 
 
 def test_forgetting_the_update_ops_changes_the_averages_and_nothing_else(ours_early, given):
-    forgotten = train(given, steps=20, update_ops="none")
+    forgotten = train(given, steps=EARLY, update_ops="none")
     np.testing.assert_array_equal(forgotten["losses"], ours_early["losses"])
     for kept, lost in zip(ours_early["trained"], forgotten["trained"], strict=True):
         np.testing.assert_array_equal(kept, lost)
@@ -102,7 +104,7 @@ def test_forgetting_the_update_ops_changes_the_averages_and_nothing_else(ours_ea
 
 
 def test_ema_trains_like_the_original_and_differs_in_inference(ours_early, given):
-    ema = train(given, steps=20, fc_batch_norm="ema")
+    ema = train(given, steps=EARLY, fc_batch_norm="ema")
     np.testing.assert_array_equal(ema["losses"], ours_early["losses"])
     np.testing.assert_array_equal(ema["logits_True"], ours_early["logits_True"])
     assert np.abs(ema["logits_False"] - ours_early["logits_False"]).max() > 0.01
@@ -112,10 +114,10 @@ def test_ref_and_resource_variables_give_the_same_bits(ours, given):
     enabled = tf.resource_variables_enabled()  # in `ours`; here the other kind
     (tf.disable_resource_variables if enabled else tf.enable_resource_variables)()
     try:
-        found = train(given, steps=20)
+        found = train(given, steps=EARLY)
     finally:
         (tf.enable_resource_variables if enabled else tf.disable_resource_variables)()
-    np.testing.assert_array_equal(found["losses"], ours["losses"][:20])
+    np.testing.assert_array_equal(found["losses"], ours["losses"][:EARLY])
 
 
 def test_the_seed_fixes_every_variant_s_initial_weights():

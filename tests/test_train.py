@@ -175,7 +175,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(small_data, t
     assert not (tmp_path / "r" / "result.json").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_a_signal_stops_between_steps_and_saves(number, tmp_path):
     options = ["--run-dir", tmp_path / "run", "--log-every", "5"]
     command = Command(["train", "--dataset", "synthetic", *options], tmp_path / "output")

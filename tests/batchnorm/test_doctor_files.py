@@ -93,9 +93,8 @@ def test_a_saved_model(tmp_path):
         assert [fault.rule for fault in report.faults] == ["CK101"]
 
 
-@pytest.mark.parametrize("name", ["old.ckpt", "old[1].ckpt"])
-def test_the_single_file_format(tmp_path, name):
-    path = save(tmp_path / name, layer("bn", variance=[-1, 1, 1]), version=1)
+def test_the_single_file_format(tmp_path):
+    path = save(tmp_path / "old[1].ckpt", layer("bn", variance=[-1, 1, 1]), version=1)
     assert Path(path).is_file()
     assert [fault.rule for fault in examine_checkpoint(path).faults] == ["CK103"]
     damaged = bytearray(Path(path).read_bytes())

@@ -101,7 +101,7 @@ def test_a_finished_run_goes_on_to_more_steps(variant, halves, whole, tmp_path, 
 
 @pytest.mark.parametrize(
     ("variant", "number"),
-    [("default", signal.SIGINT), ("fast", signal.SIGTERM), ("recipe", signal.SIGINT)],
+    [("default", signal.SIGINT), ("recipe", signal.SIGTERM)],
 )
 def test_a_signal_between_steps(variant, number, whole, tmp_path, monkeypatch):
     after_steps = RunHooks.after_steps
