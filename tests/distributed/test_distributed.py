@@ -17,6 +17,7 @@ from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.handshake import check_wanted
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.recovery import problem
 
 STEPS = 10
@@ -40,6 +41,7 @@ def small():
     """The same few images in this process as in the workers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", SMALL)
+        patch.setattr(plots, "curves", lambda *_: None)
         patch.delenv("TF_CONFIG", raising=False)
         yield
 

@@ -11,6 +11,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as diagnosing
 from alexnet_tf1.gap.recalibrate import RECALIBRATION_IMAGES
+from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import run_training
 
@@ -23,6 +24,7 @@ def fewer_images():
     generate = functools.partial(synthetic.generate, train_images=100, test_images=100)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "generate", generate)
+        patch.setattr(plots, "curves", lambda *_: None)
         yield
 
 
