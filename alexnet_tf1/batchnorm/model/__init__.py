@@ -1,0 +1,1 @@
+"""Anybody's TF1 model, run: its gap measured, its averages mended."""
