@@ -105,29 +105,34 @@ def read_labels(given: str, examples: Examples) -> npt.NDArray[np.int64]:
       examples: what the labels are of; there must be as many in the file.
 
     Returns:
-      int64 [examples.count].
+      int64 [examples.count], or [examples.count, ...] where an example has several.
 
     Raises:
       UserError: if they cannot be read, or are no class numbers of these examples.
     """
     option = f"--labels {given}"
     labels = _read(option, given)
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "biu":
         raise UserError(
             f"{option} holds {labels.dtype}, no class numbers; give whole numbers, as of "
             "labels.astype(int)"
-        )
-    if labels.ndim != 1:
-        raise UserError(
-            f"{option} has the shape {list(labels.shape)}; give one class number an example, as of "
-            "numpy.argmax(labels, axis=1) where they are one-hot"
         )
     available = len(next(iter(examples.arrays.values())))
     if len(labels) != available:
         raise UserError(
             f"{option} has {len(labels):,} labels for {available:,} examples; give one for each"
         )
-    return np.asarray(labels[: examples.count], dtype=np.int64)
+    used = np.asarray(labels[: examples.count], dtype=np.int64)
+    if used.ndim > 1 and used.shape[-1] > 1 and _one_hot(used):
+        raise UserError(
+            f"{option} is one-hot, of the shape {list(labels.shape)}; give class numbers, as of "
+            "numpy.argmax(labels, axis=-1)"
+        )
+    return used
+
+
+def _one_hot(labels: npt.NDArray[np.int64]) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=-1) == 1).all())
 
 
 def examples_of(feeds: Any, examples: int | None = None) -> Examples:
