@@ -1,7 +1,9 @@
 """Measures and explains a run's training-vs-inference gap."""
 
+import shlex
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -12,7 +14,7 @@ from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.measure import Classify
-from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE, verdict
+from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE, Remedies, verdict
 from alexnet_tf1.batchnorm.recalibrate import Statistics
 from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.config import TrainConfig
@@ -30,19 +32,27 @@ from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 
+DIAGNOSIS_IMAGES: Final = 2_000
+
 
 def diagnose(
-    run_dir: str, *, checkpoint: str | None = None, images: int = 2_000, data_dir: str | None = None
+    run_dir: str,
+    *,
+    checkpoint: str | None = None,
+    images: int = DIAGNOSIS_IMAGES,
+    data_dir: str | None = None,
+    out: str | None = None,
 ) -> dict[str, Any]:
     """Measures the gap between a run's accuracy in training and in inference, and explains it.
 
-    Writes diagnose.json and diagnose.png into the run folder.
+    Writes diagnose.json and diagnose.png.
 
     Args:
       run_dir: the run folder.
       checkpoint: a checkpoint's prefix or step; None for the newest.
       images: test images to measure on, the first of the test set.
       data_dir: folder of CIFAR-10; None for the run's.
+      out: folder for the two files; None for the run folder.
 
     Returns:
       The content of diagnose.json: run, checkpoint, dataset, images, batch_size, layers (name,
@@ -53,7 +63,8 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
-    files.check_writable(run.folder, "diagnose.json", "diagnose.png")
+    target = run.folder if out is None else Path(out)
+    files.check_writable(target, "diagnose.json", "diagnose.png")
     path = run.checkpoint(checkpoint)
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
@@ -101,10 +112,20 @@ def diagnose(
         "repeatable": effects.repeatable,
         "changed_variables": effects.changed_variables,
     }
-    found["verdict"] = verdict(found)
-    files.write_json(run.folder / "diagnose.json", found)
-    plots.diagnosis(found, run.folder / "diagnose.png")
+    found["verdict"] = verdict(found, _remedies(run_dir))
+    files.write_json(target / "diagnose.json", found)
+    plots.diagnosis(found, target / "diagnose.png")
     return found
+
+
+def _remedies(run_dir: str) -> Remedies:
+    """Names the commands that mend a run of ours."""
+    recalibrate = f"`{shlex.join(['alexnet-tf1', 'recalibrate', run_dir])}`"
+    return Remedies(
+        recalibrate,
+        update="train with --update-ops control",
+        alone=f"train with --fc-batch-norm ema, or {recalibrate} and then use --fc-batch-norm ema",
+    )
 
 
 def _layer(

@@ -131,7 +131,7 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     assert as_json(capsys, "doctor", run)[0] == 0
     if not right:
         _, diagnosis = as_json(capsys, "diagnose", run, "--images", "5")
-        assert "it was recalibrated" in diagnosis["verdict"][0]
+        assert "were recalibrated" in diagnosis["verdict"][0]
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
     assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")

@@ -1,4 +1,4 @@
-"""Diagnosis, verdict and repair on the embedded data, and their parts on made-up classifiers."""
+"""The parts of diagnosis and repair, on made-up classifiers."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers, norms
 from alexnet_tf1.batchnorm import measure as measuring
-from alexnet_tf1.batchnorm.model.verdict import verdict
 from alexnet_tf1.batchnorm.recalibrate import Recalibration
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
@@ -91,56 +90,3 @@ def test_layer_by_layer_gives_the_population_s_statistics_under_inference(two_la
     outputs = session.run(y, {x: everything, is_training: False})
     expected = normalise(inner, inner.mean(0), inner.var(0))
     np.testing.assert_allclose(outputs, expected, rtol=1e-3, atol=1e-4)
-
-
-def found(accuracies, faults=(), distances=(0.0, 1.0), changed=()):
-    """A diagnosis of one layer: accuracy by (mode, size, order)."""
-    return {
-        "run": "runs/a",
-        "batch_size": 20,
-        "cells": [
-            {"mode": mode, "batch_size": size, "order": order, "accuracy": accuracy}
-            for (mode, size, order), accuracy in accuracies.items()
-        ],
-        "faults": [{"rule": rule, "layer": "bn", "message": ""} for rule in faults],
-        "layers": [
-            {
-                "name": "bn",
-                "lag": 0.5,
-                "mean_distance": distances[0],
-                "variance_distance": distances[1],
-            }
-        ],
-        "changed_variables": list(changed),
-        "repeatable": True,
-    }
-
-
-ACCURACIES = {
-    ("inference", 20, "stored"): 0.5,
-    ("inference", 20, "sorted"): 0.2,
-    ("inference", 1, "stored"): 0.1,
-    ("batch statistics", 20, "stored"): 0.7,
-    ("precise", 20, "stored"): 0.71,
-}
-
-
-@pytest.mark.parametrize(
-    ("diagnosis", "parts"),
-    [
-        (found(ACCURACIES), ["In order: 50.0%"]),
-        (
-            found(ACCURACIES, ["BN101"], (2.0, 3.0)),
-            ["never updated the moving averages of bn", "70.0%", "71.0%", "recalibrate runs/a"],
-        ),
-        (found(ACCURACIES, ["BN101"]), ["recalibrated", "--update-ops control"]),
-        (found(ACCURACIES, [], (2.0, 1.0)), ["updated but far", "50% of their initial values"]),
-        (found(ACCURACIES, ["BN201"]), ["with the test batch", "20.0%", "10.0%", "ema"]),
-        (found(ACCURACIES, changed=["bn/mean"]), ["Evaluating changed bn/mean"]),
-    ],
-)
-def test_the_verdict_names_layer_and_remedy(diagnosis, parts):
-    sentences = verdict(diagnosis)
-    assert len(sentences) == 1
-    for part in parts:
-        assert part in sentences[0]

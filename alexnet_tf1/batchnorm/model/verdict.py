@@ -1,8 +1,10 @@
 """Puts a diagnosis into words: what is wrong, in which layer, what to do."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING, SAVE_ALL, listed
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 
@@ -10,64 +12,264 @@ BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 # away, or its variance this many times too large or small. Averages in order measured at most
 # 0.11 and 1.12 on the real images; averages never updated at least 0.38 and 2.0 (docs/gap.md).
 MEAN_OFF, VARIANCE_OFF = 0.3, 1.5
+# Accuracies differ when they are this far apart: averages in order and precise statistics differ
+# by up to 2.7 points (docs/gap.md). Of few examples, when at least nine answers went from right to
+# wrong, and none the other way: nine tosses of a coin agree less than once in 200.
+DIFFERENT, ANSWERS = 0.03, 9
+# Outputs differ when they lie this part of their spread apart. They are then still correlated by
+# 1 - 0.1^2 / 2 = 0.995, so that hardly any decision that is made by them changes.
+FAR = 0.1
+
+_NOT_UPDATED = ("BN101", "BN102", "CK101")
+_IN_BATCH = ("BN201", "BN203")
+# What has a sentence of its own; CK104 and BN202 are measured too, and spoken of if they matter.
+_SPOKEN_OF = (*_NOT_UPDATED, *_IN_BATCH, "BN103", "BN202", "CK102", "CK104")
 
 
-def verdict(found: dict[str, Any]) -> list[str]:
+@dataclass(frozen=True)
+class Remedies:
+    """What to do about a fault, each as the end of a sentence.
+
+    Attributes:
+      recalibrate: mends the averages, such as "`alexnet-tf1 recalibrate RUN`".
+      update: trains so that the averages are updated.
+      alone: makes inference judge each example by itself.
+    """
+
+    recalibrate: str
+    update: str
+    alone: str
+
+
+def verdict(found: dict[str, Any], remedies: Remedies) -> list[str]:
     """Explains a diagnosis.
 
     Args:
-      found: the result of gap.diagnose without its verdict.
+      found: the content of diagnose.json without its verdict.
+      remedies: the commands that apply to the model.
 
     Returns:
-      Sentences, the most serious first. If nothing is wrong, one sentence says so.
+      Sentences, the most serious first. If nothing is wrong, one sentence says so, and what could
+      not be checked.
     """
-    size, mend = found["batch_size"], f"`alexnet-tf1 recalibrate {found['run']}`"
-    accuracies = {
-        (cell["mode"], cell["batch_size"], cell["order"]): f"{100 * cell['accuracy']:.1f}%"
-        for cell in found["cells"]
-    }
-    inference = accuracies[INFERENCE, size, "stored"]
-    forgotten, in_batch, unread = (
-        [fault["layer"] for fault in found["faults"] if fault["rule"] == rule]
-        for rule in ("BN101", "BN201", "BN203")
-    )
-    lags = {  # of the layers whose averages are off
-        row["name"]: row["lag"]
-        for row in found["layers"]
-        if row["mean_distance"] > MEAN_OFF or row["variance_distance"] > VARIANCE_OFF
-    }
-    sentences = []
-    if off := [name for name in forgotten if name in lags]:
-        read = [name for name in off if name not in unread]
-        sentences.append(
-            f"Training never updated the moving averages of {listed(read or off)}, and inference "
-            f"reads them: {inference} in inference, {accuracies[BATCH, size, 'stored']} with batch "
-            f"statistics, {accuracies[PRECISE, size, 'stored']} with precise ones. Mend this "
-            f"checkpoint with {mend}; train with --update-ops control."
+    readings = Readings(found)
+    left_out = "; ".join(found.get("left_out", ()))
+    measured = [*_averages(found, readings, remedies), *_batches(found, readings, remedies)]
+    wrong = [
+        *(measured or _unexplained(readings)),
+        *_other_faults(found),
+        *_side_effects(found),
+    ]
+    if not found["layers"]:
+        wrong.insert(0, "No batch normalisation was found, so none can differ in inference.")
+    elif not wrong and left_out:
+        return [f"Nothing wrong was found in what could be checked; not checked: {left_out}."]
+    elif not wrong:
+        return [_in_order(found, readings)]
+    return [*wrong, *([f"Not checked: {left_out}."] if left_out else [])]
+
+
+class Readings:
+    """Reads the cells of a diagnosis: accuracies, or without labels distances."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        """Takes a diagnosis."""
+        examples = found["examples"] if "examples" in found else found["images"]  # our runs'
+        self.size = min(found["batch_size"], examples)
+        self._cells = {(c["mode"], c["batch_size"], c["order"]): c for c in found["cells"]}
+        self.labelled = self._at(INFERENCE)["accuracy"] is not None
+        self._different = max(DIFFERENT, ANSWERS / examples) if self.labelled else FAR
+
+    def _at(self, mode: str, size: int | None = None, order: str = "stored") -> dict[str, Any]:
+        cell: dict[str, Any] = self._cells[mode, self.size if size is None else size, order]
+        return cell
+
+    def value(self, mode: str, size: int | None = None, order: str = "stored") -> str:
+        """Writes a cell's accuracy in percent, or its distance in spreads of the outputs."""
+        return self._written(self._at(mode, size, order))
+
+    def _written(self, cell: dict[str, Any]) -> str:
+        if self.labelled:
+            return f"{100 * cell['accuracy']:.1f}%"
+        distance = cell["distance"]
+        return f"{distance:.2f}" if distance < 100 else f"{distance:.1e}"
+
+    def modes(self) -> str:
+        """Compares the three kinds of statistics."""
+        inference, batch, precise = (self.value(mode) for mode in (INFERENCE, BATCH, PRECISE))
+        if self.labelled:
+            return (
+                f"{inference} in inference, {batch} with batch statistics, {precise} with precise "
+                "ones"
+            )
+        return (
+            f"in inference the outputs lie {inference} of their spread away from those with "
+            f"precise statistics, with batch statistics {batch}"
+        )
+
+    def company(self) -> str:
+        """Compares what an example gets in inference in different batches."""
+        mixed, alike, alone = (
+            self.value(INFERENCE, *place)
+            for place in ((self.size, "stored"), (self.size, "sorted"), (1, "stored"))
+        )
+        batches = f"in mixed batches of {self.size}"
+        if self.labelled:
+            return f"{mixed} {batches}, {alike} sorted by class, {alone} one at a time"
+        return (
+            f"the outputs lie {mixed} of their spread away from those with precise statistics "
+            f"{batches}, {alike} in sorted ones, {alone} one at a time"
+        )
+
+    def precise_gain(self) -> float:
+        """Returns how much better precise statistics are than inference, in what is different.
+
+        1 or more is better; -1 or less is worse. Without labels, that they differ is the gain.
+        """
+        inference, precise = self._at(INFERENCE), self._at(PRECISE)
+        if self.labelled:
+            return float((precise["accuracy"] - inference["accuracy"]) / self._different)
+        return float(inference["distance"] / self._different)
+
+    def range_in_inference(self) -> tuple[str, str] | None:
+        """Returns the lowest and highest reading in inference, where they are different."""
+        key = "accuracy" if self.labelled else "distance"
+        cells = [cell for (mode, *_), cell in self._cells.items() if mode == INFERENCE]
+        low, high = (choose(cells, key=lambda cell: cell[key]) for choose in (min, max))
+        if high[key] - low[key] <= self._different:
+            return None
+        return self._written(low), self._written(high)
+
+
+def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> Iterator[str]:
+    """Speaks of moving averages that do not fit, those that were never updated first."""
+    off, fit = _split_by_distance(found["layers"])
+    constant = _layers_with(found, "BN103")
+    unread = _layers_with(found, "BN203")
+    forgotten = [name for name in _layers_with(found, *_NOT_UPDATED) if name not in constant]
+    unsaved = [name for name in _layers_with(found, "CK102") if name not in forgotten]
+    mend = _mend(readings, remedies)
+    if bad := [name for name in forgotten if name not in fit]:
+        read = [name for name in bad if name not in unread] or bad
+        yield (
+            f"Training never updated the moving averages of {listed(read)}, and inference reads "
+            f"them: {readings.modes()}. {mend}; {remedies.update}."
         )
     elif forgotten:
-        sentences.append(
+        yield (
             f"Training never updates the moving averages of {listed(forgotten)}, but those of "
-            "this checkpoint fit the weights: it was recalibrated. Train with --update-ops control."
+            "this checkpoint fit the weights: they were recalibrated, or updated in another way. "
+            f"{_capital(remedies.update)}."
         )
-    if lagging := sorted(lags.keys() - {*forgotten, *unread}):
-        sentences.append(
-            f"The moving averages of {listed(lagging)} are updated but far from the population "
-            f"({100 * max(lags[name] for name in lagging):.0f}% of their initial values is left). "
-            f"Train longer, or use {mend}."
+    if unsaved:
+        yield (
+            f"The checkpoint lacks the moving averages of {listed(unsaved)}: {readings.modes()}. "
+            f"{mend}; {SAVE_ALL}."
         )
-    if in_batch:
-        sentences.append(
-            f"{listed(in_batch)} normalise with the test batch in inference: {inference} in mixed "
-            f"batches of {size}, {accuracies[INFERENCE, size, 'sorted']} sorted by class, "
-            f"{accuracies[INFERENCE, 1, 'stored']} one image at a time. Train with --fc-batch-norm "
-            f"ema, or {mend} and then use --fc-batch-norm ema."
+    if constant:
+        yield (
+            f"{listed(constant)} {_verb(constant, 'normalise')} with stored averages in training "
+            f"too, and nothing updates these: {readings.modes()}. The weights were trained with "
+            f"them as they are, so recalibrating would not help; {GIVE_TRAINING}, and train again."
         )
-    if found["changed_variables"]:
-        sentences.append(f"Evaluating changed {listed(found['changed_variables'])}.")
-    if not found["repeatable"]:
-        sentences.append("Evaluating twice gave two answers.")
-    return sentences or [
-        f"In order: {inference} in inference, whatever the batch size and order; the moving "
-        "averages fit the weights, and evaluating changes nothing."
+    if lagging := [name for name in off if name not in (*forgotten, *unsaved, *constant, *unread)]:
+        longer = ", or train longer" if readings.precise_gain() > -1 else ""
+        yield (
+            f"The moving averages of {listed(lagging)} are {_how_far(found, lagging)}: "
+            f"{readings.modes()}. {mend}{longer}."
+        )
+
+
+def _split_by_distance(layers: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Separates the layers whose averages are off from those whose averages fit."""
+    rows = [row for row in layers if row["mean_distance"] is not None]
+    off = [
+        row["name"]
+        for row in rows
+        if row["mean_distance"] > MEAN_OFF or row["variance_distance"] > VARIANCE_OFF
     ]
+    return off, [row["name"] for row in rows if row["name"] not in off]
+
+
+def _how_far(found: dict[str, Any], lagging: Sequence[str]) -> str:
+    """Says what is left of the averages' start, where training's length is known."""
+    lags = [row["lag"] for row in found["layers"] if row["name"] in lagging and "lag" in row]
+    if not lags:
+        return "far from the statistics of these examples"
+    return (
+        f"updated but far from the population ({100 * max(lags):.0f}% of their initial values is "
+        "left)"
+    )
+
+
+def _mend(readings: Readings, remedies: Remedies) -> str:
+    """Names the command that mends the checkpoint, if it does."""
+    if readings.precise_gain() > -1:
+        return f"Mend this checkpoint with {remedies.recalibrate}"
+    return (
+        f"Recalibrating would not mend this checkpoint ({readings.value(PRECISE)} instead of "
+        f"{readings.value(INFERENCE)})"
+    )
+
+
+def _batches(found: dict[str, Any], readings: Readings, remedies: Remedies) -> Iterator[str]:
+    """Speaks of layers that normalise with the test batch."""
+    if layers := _layers_with(found, *_IN_BATCH):
+        yield (
+            f"{listed(layers)} {_verb(layers, 'normalise')} with the test batch in inference: "
+            f"{readings.company()}. {_capital(remedies.alone)}."
+        )
+
+
+def _other_faults(found: dict[str, Any]) -> Iterator[str]:
+    """Speaks of faults that the measurements do not show."""
+    rules = dict.fromkeys(fault["rule"] for fault in found["faults"])
+    for rule in (rule for rule in rules if rule not in _SPOKEN_OF):
+        messages = [fault["message"] for fault in found["faults"] if fault["rule"] == rule]
+        more = f" ({len(messages)} layers)" if len(messages) > 1 else ""
+        yield f"{rule}{more}: {messages[0]}."
+
+
+def _side_effects(found: dict[str, Any]) -> Iterator[str]:
+    if found["changed_variables"]:
+        yield f"Evaluating changed {listed(found['changed_variables'])}."
+    if not found["repeatable"]:
+        yield "Evaluating twice gave two answers."
+
+
+def _unexplained(readings: Readings) -> Iterator[str]:
+    """Speaks of what was measured and has no known cause."""
+    unknown = "no fault that is known here explains it"
+    if extremes := readings.range_in_inference():
+        what = "accuracy" if readings.labelled else "distance from precise statistics"
+        yield (
+            f"In inference the answers depend on the rest of the batch, and {unknown}: by batch "
+            f"size and order the {what} is from {extremes[0]} to {extremes[1]}."
+        )
+    elif readings.precise_gain() >= 1:
+        yield f"Inference and precise statistics differ, and {unknown}: {readings.modes()}."
+
+
+def _in_order(found: dict[str, Any], readings: Readings) -> str:
+    what = f"{readings.value(INFERENCE)} in inference"
+    if not readings.labelled:
+        what = (
+            f"in inference the outputs lie {readings.value(INFERENCE)} of their spread away from "
+            "those with precise statistics"
+        )
+    _, fit = _split_by_distance(found["layers"])
+    fits = "the moving averages fit the weights, and " if fit else ""
+    return f"In order: {what}, whatever the batch size and order; {fits}evaluating changes nothing."
+
+
+def _layers_with(found: dict[str, Any], *rules: str) -> list[str]:
+    """Lists the layers with a fault of these rules, each once."""
+    return list(dict.fromkeys(f["layer"] for f in found["faults"] if f["rule"] in rules))
+
+
+def _verb(subjects: Sequence[str], plural: str) -> str:
+    return plural if len(subjects) > 1 else f"{plural}s"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
