@@ -16,7 +16,7 @@ from alexnet_tf1.cli import output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
-from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.reporting.text import columns, one_line, show
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -104,14 +104,14 @@ def audit(
         except UserError as error:
             if len(models) == 1:
                 raise
-            print(one_line(f"error: {error}"), file=sys.stderr)
+            show(one_line(f"error: {error}"), sys.stderr)
             status = BAD_INPUT
             continue
         reports.append(found)
         if found["faults"]:
             status = max(status, FAULTS)
         if not as_json:
-            print(output.faults(model, found))
+            show(output.faults(model, found))
     if as_json:
         print(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
     return status
@@ -189,7 +189,10 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     """
     from alexnet_tf1.reporting import compare as comparing
 
-    return _show(comparing.compare(folders, out), output.comparison, as_json)
+    width = columns(sys.stdout)
+    return _show(
+        comparing.compare(folders, out), lambda found: output.comparison(found, width), as_json
+    )
 
 
 def import_tensorflow() -> None:
@@ -222,5 +225,8 @@ def _show(
     found: dict[str, Any], form: Callable[[dict[str, Any]], str], as_json: bool = False
 ) -> int:
     """Prints a result as text for people or as one JSON document; the status tells of faults."""
-    print(json.dumps(found, indent=2) if as_json else form(found))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(form(found))
     return FAULTS if found.get("faults") else DONE

@@ -12,7 +12,7 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
-from alexnet_tf1.reporting.text import aligned, listed, one_line
+from alexnet_tf1.reporting.text import aligned, broken, columns, listed, one_line, show
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
@@ -33,11 +33,11 @@ class Console:
     def say(self, line: str) -> None:
         """Prints a line of progress, unless quiet."""
         if not self.quiet:
-            print(line, flush=True)  # at once, through a pipe too
+            show(line)
 
     def announce(self, line: str) -> None:
         """Prints a line that the user must see: a substitute, a warning, a long wait."""
-        print(line, file=sys.stderr if self.quiet else sys.stdout, flush=True)
+        show(line, sys.stderr if self.quiet else sys.stdout)
 
     def introduce(self, run: runs.Run, data: Dataset, net: AlexNet, found: Finding) -> None:
         """Prints the summary before the first step: data, device, settings, findings."""
@@ -72,11 +72,13 @@ def _show(rows: Rows, warnings: Rows) -> None:
     """Prints rows below each other, on a terminal with coloured labels.
 
     Rich knows terminals, NO_COLOR and TERM=dumb. It is asked for colours only: elsewhere it writes
-    no escape code, and it never wraps lines.
+    no escape code, and not to wrap: that is `broken`'s.
     """
+    width = columns(sys.stdout)
     terminal = rich.console.Console(force_terminal=sys.stdout.isatty(), highlight=False)
     for number, line in enumerate(aligned([*rows, *warnings])):
-        label, colon, text = one_line(line).partition(":")
+        line = one_line(line)
+        label, colon, text = (broken(line, width) if width else line).partition(":")
         colour = "cyan" if number < len(rows) else "yellow"
         terminal.print(Text.assemble((label + colon, colour), text), soft_wrap=True)
 

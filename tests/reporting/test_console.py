@@ -4,12 +4,11 @@ import contextlib
 import functools
 import io
 import json
-import os
-import pty
 
 import pytest
 from support import mistakes
 from support.cifar10_files import write_folder
+from support.terminal import on_a_terminal
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
@@ -71,7 +70,7 @@ def test_a_quiet_run_prints_its_result_only(runs):
 def test_a_quiet_run_does_not_hide_what_must_be_told(runs):
     _, error = runs["quiet"]
     assert len(error) == 2
-    assert error[0].endswith("marked as not verified")
+    assert error[0].endswith("results are marked not verified")
     assert error[1] == f"warning: {IDLE.line}"
 
 
@@ -95,7 +94,7 @@ def test_a_loud_run_sums_up_before_and_after(runs):
     assert error == []
     first = next(n for n, line in enumerate(out) if line.startswith("data set:"))
     last = next(n for n, line in enumerate(out) if line.startswith("tested:"))
-    assert any("marked as not verified" in line for line in out[:first])
+    assert any("results are marked not verified" in line for line in out[:first])
     steps = [line for line in out if line.startswith("[")]
     assert [line.split(",")[0] for line in steps] == [
         "[Train] Step: 1", "[Train] Step: 2", "[Test] Step: 2",
@@ -127,36 +126,6 @@ def test_a_recipe_says_what_is_not_the_original_s():
     )
 
 
-def on_a_terminal(show, monkeypatch, **environment):
-    """What `show` writes when standard output is a pseudo-terminal."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = pty.openpty()
-    try:
-        with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
-            monkeypatch.setattr("sys.stdout", terminal)
-            show()
-        return everything(ours)
-    finally:
-        os.close(ours)
-
-
-def everything(descriptor):
-    """All that was written to the other end, which is closed: a read may give less."""
-    pieces = []
-    while True:
-        try:
-            piece = os.read(descriptor, 10_000)
-        except OSError:  # how Linux says that nothing is left
-            return b"".join(pieces).decode()
-        if not piece:
-            return b"".join(pieces).decode()
-        pieces.append(piece)
-
-
 def rows():
     console._show([("device", "x" * 200)], [("GPU", "idle [bold] :smile: 3")])
 
@@ -169,6 +138,16 @@ def test_colours_on_a_terminal_only_and_not_if_unwanted(monkeypatch, capsys):
     for unwanted in ({"NO_COLOR": "1"}, {"NO_COLOR": "0"}, {"TERM": "dumb"}):
         assert on_a_terminal(rows, monkeypatch, **unwanted).replace("\r", "") == plain
     assert "\x1b[36m" in on_a_terminal(rows, monkeypatch, NO_COLOR="")  # empty: not set
+
+
+def test_a_summary_breaks_between_words_and_stays_in_its_column(monkeypatch):
+    row = [("note", f"{'two words ' * 10}end"), ("device", "CPU")]
+    shown = on_a_terminal(lambda: console._show(row, []), monkeypatch, NO_COLOR="1")
+    assert shown.splitlines() == [
+        f"note:   {'two words ' * 7}".rstrip(),
+        f"        {'two words ' * 3}end",
+        "device: CPU",
+    ]
 
 
 def test_colours_are_not_forced_into_a_file(monkeypatch, capsys):
