@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
 
@@ -21,6 +22,7 @@ def evaluation(found: dict[str, Any]) -> str:
         flip = 100 * found["flip_accuracy_full"]
         lines.append(f"with mirror images, two passes each: {flip:.2f}%")
     lines += [one_line(f"written: {path}") for path in found.get("pictures", {}).values()]
+    lines += next_steps.after_gap(found["run"], found["gap_points"])
     return "\n".join(lines)
 
 
@@ -89,7 +91,7 @@ def faults(name: str, found: dict[str, Any]) -> str:
 
 
 def recalibration(found: dict[str, Any]) -> str:
-    """Formats the accuracies before and after; `found` from gap.recalibrate."""
+    """Formats the accuracies before and after, and what comes next; `found` from recalibrate."""
     data = found["dataset"]
     lines = [
         f"population statistics from {found['images']:,} training images; inference accuracy on "
@@ -100,6 +102,7 @@ def recalibration(found: dict[str, Any]) -> str:
             for fc_batch_norm, accuracy in found["test_accuracy_full"].items()
         ),
         f"written to {found['checkpoint']}; weights unchanged",
+        *next_steps.after_recalibration(found),
     ]
     return "\n".join(lines)
 

@@ -47,7 +47,7 @@ def recalibrate(
       data_dir: folder of CIFAR-10; None for the run's.
 
     Returns:
-      JSON-ready: checkpoint (the new one), source (the old one), dataset, images and
+      JSON-ready: run, checkpoint (the new one), source (the old one), dataset, images and
       test_accuracy_full. That holds, for each `fc_batch_norm` ("batch", "ema"), the accuracy on
       the whole test set `before` and `after`, 0 to 1.
 
@@ -73,6 +73,7 @@ def recalibrate(
                 after = evaluate.hits(session, net, data.test, config.batch_size).mean()
             accuracy[fc_batch_norm] = {"before": float(before), "after": float(after)}
     return {
+        "run": run_dir,
         "checkpoint": target,
         "source": source,
         "dataset": network.describe(data),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from alexnet_tf1.reporting.next_steps import quoted
 from alexnet_tf1.reporting.text import listed
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
@@ -21,7 +22,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     Returns:
       Sentences, the most serious first. If nothing is wrong, one sentence says so.
     """
-    size, mend = found["batch_size"], f"`alexnet-tf1 recalibrate {found['run']}`"
+    size, mend = found["batch_size"], f"`alexnet-tf1 recalibrate {quoted(found['run'])}`"
     accuracies = {
         (cell["mode"], cell["batch_size"], cell["order"]): f"{100 * cell['accuracy']:.1f}%"
         for cell in found["cells"]

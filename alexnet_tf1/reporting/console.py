@@ -12,6 +12,7 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.text import aligned, broken, columns, listed, one_line, show
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
@@ -52,9 +53,10 @@ class Console:
         _show([*_before(run, data, net), *notes], warnings)
 
     def conclude(self, run: runs.Run, result: dict[str, Any]) -> None:
-        """Prints the result after the last step, in a line or two if quiet."""
+        """Prints the result after the last step, in two lines if quiet, and what comes next."""
         if result["stopped_by"] is not None:
-            print(f"Stopped after step {result['steps']}; saved in {run.folder}")
+            show(one_line(f"Stopped after step {result['steps']}; saved in {run.folder}"))
+            show("\n".join(next_steps.after_stop(str(run.folder), result["workers"])))
         elif self.quiet:
             data = result["dataset"]
             print(
@@ -66,6 +68,8 @@ class Console:
             print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
         else:
             _show(_after(run, result), [])
+            if hints := next_steps.after_gap(str(run.folder), result["gap_points"]):
+                show("\n".join(hints))
 
 
 def _show(rows: Rows, warnings: Rows) -> None:
