@@ -4,9 +4,10 @@ import contextlib
 import functools
 import io
 import json
+import sys
 
 import pytest
-from support import mistakes
+from support import bars, mistakes
 from support.cifar10_files import write_folder
 from support.terminal import on_a_terminal
 
@@ -44,10 +45,14 @@ def runs(small, tmp_path_factory):
     place = tmp_path_factory.mktemp("console")
     write_folder(place / "data" / cifar10.FOLDER, mistakes.IMAGES)
     data = f"--data-dir={place / 'data'}"
+    with pytest.MonkeyPatch.context() as patch:
+        return {"folder": place / "run", "bars": bars.noted(patch), **both(place / "run", data)}
+
+
+def both(folder, data):
     return {
-        "loud": train(place / "run", *SHORT, "--steps=2", data),
-        "quiet": train(place / "run", "--quiet", "--resume", "--steps=3"),
-        "folder": place / "run",
+        "loud": train(folder, *SHORT, "--steps=2", data),
+        "quiet": train(folder, "--quiet", "--resume", "--steps=3"),
     }
 
 
@@ -99,7 +104,8 @@ def test_a_loud_run_sums_up_before_and_after(runs):
     assert [line.split(",")[0] for line in steps] == [
         "[Train] Step: 1", "[Train] Step: 2", "[Test] Step: 2",
     ]  # fmt: skip
-    before, after = out[first : out.index(steps[0])], out[last:]
+    end = next(n for n, line in enumerate(out) if line.startswith("results in:")) + 1
+    before, after = out[first : out.index(steps[0])], out[last:end]
     labels = [line.partition(":")[0] for line in before]
     assert labels == [
         "data set", "device", "parameters", "run folder", "training", "arithmetic", "versions",
@@ -156,10 +162,29 @@ def test_colours_are_not_forced_into_a_file(monkeypatch, capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-def bar(quiet=False):
-    with progress.bar(10, quiet=quiet) as advance:
+def bar(quiet=False, **more):
+    with progress.bar(10, "steps", quiet=quiet, **more) as advance:
         advance(5)
         print("[Train] Step: 5, loss: 1.00000, acc:0.50000")
+
+
+def test_a_run_has_a_bar_of_steps_and_one_of_the_images_of_its_final_test(runs):
+    assert runs["bars"] == [
+        (2, "steps", 0, False, "output", [1, 1]),
+        (40, "images", 0, False, "output", [4] * 10),
+        (3, "steps", 2, True, "output", [1]),
+        (40, "images", 0, True, "output", [4] * 10),
+    ]
+
+
+def test_a_bar_on_standard_error_leaves_standard_output_alone(monkeypatch, capsys):
+    shown = on_a_terminal(lambda: bar(stream=sys.stderr), monkeypatch, stream="stderr")
+    assert "/10" in shown
+    assert "[Train]" not in capsys.readouterr().out  # above the bar
+    assert (
+        on_a_terminal(lambda: bar(quiet=True, stream=sys.stderr), monkeypatch).replace("\r", "")
+        == LINE
+    )
 
 
 LINE = "[Train] Step: 5, loss: 1.00000, acc:0.50000\n"
