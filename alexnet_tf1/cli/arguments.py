@@ -118,8 +118,13 @@ _SETTINGS = {
 }
 
 RUN = value("run", "RUN", "a run folder")
+RUN_OR_NEWEST = value("run", "RUN", "a run folder (default: the newest under runs/)", nargs="?")
 CHECKPOINT = value("--checkpoint", "STEP|PREFIX", "which checkpoint (default: the newest)")
-ON_RUN = [RUN, CHECKPOINT, value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)")]
+ON_RUN = [
+    RUN_OR_NEWEST,
+    CHECKPOINT,
+    value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
+]
 JSON = switch("--json", "print JSON only", dest="as_json")
 
 # The command, its line in the program's --help, and its arguments in the order of its own --help.
@@ -212,12 +217,16 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
     ),
     commands.recalibrate: (
         "re-estimate population statistics (Precise-BN)",
-        [*ON_RUN, value("--images", "N", "training images to estimate from", positive, 1_000)],
+        [
+            *ON_RUN,
+            value("--images", "N", "training images to estimate from", positive, 1_000),
+            JSON,
+        ],
     ),
     commands.predict: (
         "likeliest classes of image files",
         [
-            RUN,
+            RUN_OR_NEWEST,
             value("images", "IMAGE", "an image file", nargs="+"),
             CHECKPOINT,
             value("--top", "N", "classes to name", positive, 3),
@@ -254,7 +263,20 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, as all of this program's are."""
+    """An ArgumentParser whose errors are one line, as all of this program's are.
+
+    Operands may stand on both sides of an option: `predict RUN --top 1 IMAGE`.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Gives the operands after an option to the argument that takes several."""
+        found, left = super().parse_known_args(args, namespace)
+        more = [operand for operand in left if operand and not operand.startswith("-")]
+        several = [a.dest for a in self._actions if not a.option_strings and a.nargs in ("+", "*")]
+        if more and several:
+            getattr(found, several[0]).extend(more)
+            left = [operand for operand in left if operand not in more]
+        return found, left
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line and the status of bad usage."""

@@ -16,7 +16,8 @@ from alexnet_tf1.cli import output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
-from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.reporting.text import columns, one_line, show
+from alexnet_tf1.runs import folder as runs
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -53,19 +54,21 @@ def launch(workers: int, training: list[str]) -> int:
     return launching.launch(workers, training)
 
 
-def evaluate(run: str, as_json: bool, **settings: Any) -> int:
+def evaluate(run: str | None, as_json: bool, **settings: Any) -> int:
     """Tests every image exactly once, in inference and in batch-statistics mode."""
+    run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap.both_modes import evaluate_run
 
     return _show(evaluate_run(run, **settings), output.evaluation, as_json)
 
 
-def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
+def diagnose(run: str | None, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
     """Measures accuracy by statistics mode, test batch size and order, and says what is wrong.
 
     All on the same test images. Writes diagnose.json and diagnose.png into RUN.
     """
+    run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
 
@@ -104,14 +107,14 @@ def audit(
         except UserError as error:
             if len(models) == 1:
                 raise
-            print(one_line(f"error: {error}"), file=sys.stderr)
+            show(one_line(f"error: {error}"), sys.stderr)
             status = BAD_INPUT
             continue
         reports.append(found)
         if found["faults"]:
             status = max(status, FAULTS)
         if not as_json:
-            print(output.faults(model, found))
+            show(output.faults(model, found))
     if as_json:
         print(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
     return status
@@ -129,23 +132,28 @@ def doctor(checkpoint: str, as_json: bool) -> int:
     return _show(found, lambda found: output.faults(found["checkpoint"], found), as_json)
 
 
-def recalibrate(run: str, **settings: Any) -> int:
+def recalibrate(run: str | None, as_json: bool, **settings: Any) -> int:
     """Estimates the normalisations' statistics from training images into a new checkpoint.
 
     From then on it is the run's newest. The weights and the other checkpoints stay as they are.
     """
+    run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap import recalibrate as repair
 
-    return _show(repair.recalibrate(run, **settings), output.recalibration)
+    return _show(repair.recalibrate(run, **settings), output.recalibration, as_json)
 
 
-def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
+def predict(run: str | None, images: list[str], as_json: bool, **settings: Any) -> int:
     """Classifies PNG, JPEG, BMP or GIF files of any size, each by itself.
 
     Each is centre-cropped to a square and resized to 32 x 32. Refuses a model that normalises with
-    the test batch.
+    the test batch. The first operand is the RUN unless it is a file.
     """
+    operands = images if run is None else [run, *images]
+    first, *others = operands
+    is_run = os.path.isdir(first) or (len(others) > 0 and not os.path.exists(first))
+    run, images = (first, others) if is_run else (_or_newest(None), operands)
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
@@ -189,7 +197,18 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     """
     from alexnet_tf1.reporting import compare as comparing
 
-    return _show(comparing.compare(folders, out), output.comparison, as_json)
+    width = columns(sys.stdout)
+    return _show(
+        comparing.compare(folders, out), lambda found: output.comparison(found, width), as_json
+    )
+
+
+def _or_newest(run: str | None) -> str:
+    """Takes the newest run where none was named, and says which."""
+    if run is None:
+        run = runs.newest()
+        show(one_line(f"run: {run}, the newest under {runs.RUNS}/"), sys.stderr)
+    return run
 
 
 def import_tensorflow() -> None:
@@ -222,5 +241,8 @@ def _show(
     found: dict[str, Any], form: Callable[[dict[str, Any]], str], as_json: bool = False
 ) -> int:
     """Prints a result as text for people or as one JSON document; the status tells of faults."""
-    print(json.dumps(found, indent=2) if as_json else form(found))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(form(found))
     return FAULTS if found.get("faults") else DONE

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
 
@@ -21,6 +22,7 @@ def evaluation(found: dict[str, Any]) -> str:
         flip = 100 * found["flip_accuracy_full"]
         lines.append(f"with mirror images, two passes each: {flip:.2f}%")
     lines += [one_line(f"written: {path}") for path in found.get("pictures", {}).values()]
+    lines += next_steps.after_gap(found["run"], found["gap_points"])
     return "\n".join(lines)
 
 
@@ -32,30 +34,42 @@ def diagnosis(found: dict[str, Any]) -> str:
         f"{found['checkpoint']}, first {found['images']:,} test images of {data['name']}",
         "",
         "accuracy (%) by images tested together",
-        f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>8,}" for size in sizes),
+        f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>7,}" for size in sizes),
     ]
     accuracies = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
     for mode, order in dict.fromkeys((mode, order) for mode, order, _ in accuracies):
-        row = "".join(f"{100 * accuracies[mode, order, size]:>8.2f}" for size in sizes)
+        row = "".join(f"{100 * accuracies[mode, order, size]:>7.2f}" for size in sizes)
         lines.append(f"{mode:<18}{order:<8}{row}")
     lines += [
         "",
         "how far the moving averages are from the population's statistics",
-        f"{'layer':<24}{'mean (std. dev.)':>18}{'variance (ratio)':>18}{'initial value left':>20}",
+        f"{'':<24}{'mean off by':>13}{'variance off':>14}{'share of the initial value':>28}",
+        f"{'layer':<24}{'(std. dev.)':>13}{'by (factor)':>14}{'still in the average':>28}",
         *(
-            f"{layer['name']:<24}{layer['mean_distance']:>18.3f}{layer['variance_distance']:>18.3f}"
-            f"{100 * layer['lag']:>19.2g}%"
+            f"{layer['name']:<24}{layer['mean_distance']:>13.3f}{layer['variance_distance']:>14.3f}"
+            f"{_percent(layer['lag']):>28}"
             for layer in found["layers"]
         ),
         "",
         f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
         f"{found['batch_size']})",
-        f"evaluating twice {'agrees' if found['repeatable'] else 'DISAGREES'} and changes "
-        f"{len(found['changed_variables'])} variables",
+        _testing_twice(found),
         "",
         *found["verdict"],
     ]
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return "< 0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
+
+
+def _testing_twice(found: dict[str, Any]) -> str:
+    """Says what testing did besides measuring: nothing, in a healthy model."""
+    same, changed = found["repeatable"], len(found["changed_variables"])
+    answers = "the same answers" if same else "DIFFERENT answers"
+    count = f"{changed or 'no'} variable{'s' * (changed > 1)}"
+    return f"testing twice gives {answers} {'but' if same and changed else 'and'} changes {count}"
 
 
 def faults(name: str, found: dict[str, Any]) -> str:
@@ -77,7 +91,7 @@ def faults(name: str, found: dict[str, Any]) -> str:
 
 
 def recalibration(found: dict[str, Any]) -> str:
-    """Formats the accuracies before and after; `found` from gap.recalibrate."""
+    """Formats the accuracies before and after, and what comes next; `found` from recalibrate."""
     data = found["dataset"]
     lines = [
         f"population statistics from {found['images']:,} training images; inference accuracy on "
@@ -88,6 +102,7 @@ def recalibration(found: dict[str, Any]) -> str:
             for fc_batch_norm, accuracy in found["test_accuracy_full"].items()
         ),
         f"written to {found['checkpoint']}; weights unchanged",
+        *next_steps.after_recalibration(found),
     ]
     return "\n".join(lines)
 
@@ -148,10 +163,13 @@ def environment(found: dict[str, Any]) -> str:
     return "\n".join(one_line(line) for line in aligned(rows))
 
 
-def comparison(found: dict[str, Any]) -> str:
-    """Formats the table of runs and the files written; `found` from reporting.compare."""
+def comparison(found: dict[str, Any], width: int | None) -> str:
+    """Formats the table of runs and the files written; `found` from reporting.compare.
+
+    A table that is wider than a terminal of `width` columns becomes several.
+    """
     written = one_line(f"written: {', '.join(found['files'])}")
-    return f"{comparison_table(found)}\n\n{written}"
+    return f"{comparison_table(found, width)}\n\n{written}"
 
 
 def _statistics(found: dict[str, Any]) -> str:

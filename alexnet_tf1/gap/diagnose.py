@@ -1,6 +1,6 @@
 """Measures and explains a run's training-vs-inference gap."""
 
-import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.evaluate import AfterBatch
 from alexnet_tf1.gap.recalibrate import (
     RECALIBRATION_IMAGES,
     check_images,
@@ -28,7 +29,8 @@ from alexnet_tf1.gap.recalibrate import (
     restored,
 )
 from alexnet_tf1.norms import Norm
-from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting import plots, progress
+from alexnet_tf1.reporting.next_steps import quoted
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 
@@ -69,14 +71,18 @@ def diagnose(
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
     test = Split(data.test.images[:images], data.test.labels[:images])
-    sizes = sorted({*measuring.BATCH_SIZES, run.config.batch_size})
-    with restored(run.config, path) as (session, net, _):
+    sizes = sorted({min(size, images) for size in (*measuring.BATCH_SIZES, run.config.batch_size)})
+    total = images * (2 * len(sizes) - 1)  # of a mode: each size in both orders, but for size 1
+    with (
+        restored(run.config, path) as (session, net, _),
+        progress.bar(2 * images + 2 * total, "images", stream=sys.stderr) as advance,
+    ):
         # Before any test: in the original's graph, testing moves the averages.
         averages = session.run([(norm.moving_mean, norm.moving_variance) for norm in net.norms])
         steps = session.run(net.global_step)
         modes = {
-            BATCH: _classifier(session, net, test, is_training=True),
-            INFERENCE: _classifier(session, net, test),
+            BATCH: _classifier(session, net, test, advance, is_training=True),
+            INFERENCE: _classifier(session, net, test, advance),
         }
         effects = measuring.side_effects(
             session,
@@ -88,8 +94,11 @@ def diagnose(
         cells = measuring.sweep(modes, test.labels, sizes)
     # As recalibration does it.
     estimated_from = min(RECALIBRATION_IMAGES, len(data.train.labels))
-    with recalibrated(run.config, path, data, estimated_from) as (session, precise_net, precise):
-        modes = {PRECISE: _classifier(session, precise_net, test)}
+    with (
+        recalibrated(run.config, path, data, estimated_from) as (session, precise_net, precise),
+        progress.bar(total, "images", stream=sys.stderr) as advance,
+    ):
+        modes = {PRECISE: _classifier(session, precise_net, test, advance)}
         cells += measuring.sweep(modes, test.labels, sizes)
     faults = [*_audit(run.config), *examine_checkpoint(path).faults]
     batch_size = min(run.config.batch_size, images)
@@ -120,7 +129,7 @@ def diagnose(
 
 def _remedies(run_dir: str) -> Remedies:
     """Names the commands that mend a run of ours."""
-    recalibrate = f"`{shlex.join(['alexnet-tf1', 'recalibrate', run_dir])}`"
+    recalibrate = f"`alexnet-tf1 recalibrate {quoted(run_dir)}`"
     return Remedies(
         recalibrate,
         update="train with --update-ops control",
@@ -152,9 +161,13 @@ def _audit(config: TrainConfig) -> Sequence[Fault]:
         ).faults
 
 
-def _classifier(session: Any, net: AlexNet, test: Split, *, is_training: bool = False) -> Classify:
+def _classifier(
+    session: Any, net: AlexNet, test: Split, advance: AfterBatch, *, is_training: bool = False
+) -> Classify:
     def classify(rows: measuring.Rows) -> measuring.Hits:
         feed = {net.images: SCALED[test.images[rows]], net.labels: test.labels[rows]}
-        return np.asarray(session.run(net.hits, {**feed, net.is_training: is_training}))
+        hits = np.asarray(session.run(net.hits, {**feed, net.is_training: is_training}))
+        advance(len(rows))
+        return hits
 
     return classify

@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import itertools
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting import progress
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 from alexnet_tf1.runs.lock import RunLock
@@ -47,7 +49,7 @@ def recalibrate(
       data_dir: folder of CIFAR-10; None for the run's.
 
     Returns:
-      JSON-ready: checkpoint (the new one), source (the old one), dataset, images and
+      JSON-ready: run, checkpoint (the new one), source (the old one), dataset, images and
       test_accuracy_full. That holds, for each `fc_batch_norm` ("batch", "ema"), the accuracy on
       the whole test set `before` and `after`, 0 to 1.
 
@@ -65,14 +67,19 @@ def recalibrate(
             pass
         for fc_batch_norm in dict.fromkeys([run.config.fc_batch_norm, "ema"]):
             config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
-            with restored(config, source) as (session, net, repair):
-                before = evaluate.hits(session, net, data.test, config.batch_size).mean()
+            with (
+                restored(config, source) as (session, net, repair),
+                progress.bar(2 * len(data.test.labels), "images", stream=sys.stderr) as advance,
+            ):
+                on = session, net, data.test, config.batch_size
+                before = evaluate.hits(*on, after_batch=advance).mean()
                 repair.assign(session, statistics)
                 if config == run.config:
                     target = _save(session, run, source)
-                after = evaluate.hits(session, net, data.test, config.batch_size).mean()
+                after = evaluate.hits(*on, after_batch=advance).mean()
             accuracy[fc_batch_norm] = {"before": float(before), "after": float(after)}
     return {
+        "run": run_dir,
         "checkpoint": target,
         "source": source,
         "dataset": network.describe(data),

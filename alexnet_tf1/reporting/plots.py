@@ -141,7 +141,7 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="images tested together", ylabel="accuracy (%)", ylim=(0, 100))
     axes.set_title(
         f"{found['images']:,} test images of {name_of(found['dataset'])}\n"
-        "in order, inference lies on precise",
+        "healthy: the orange line lies on the blue one",
         size=11,
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, ncols=4)

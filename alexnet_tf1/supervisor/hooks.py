@@ -102,7 +102,8 @@ class RunHooks(contextlib.ExitStack):
         self._events.begin(self._config, self._start.step, self._run.metrics())
         # Closed before the final test: a bar is of steps.
         self._bar = self.enter_context(contextlib.ExitStack())
-        bar = progress.bar(self._config.steps, quiet=self._out.quiet)
+        steps, done = self._config.steps, self._start.step
+        bar = progress.bar(steps, "steps", done=done, quiet=self._out.quiet)
         self._advance: Callable[[int], None] = self._bar.enter_context(bar)
         if self._start.test_is_due and not self._test(self._start.step):
             self.should_stop = True
@@ -145,7 +146,7 @@ class RunHooks(contextlib.ExitStack):
             self.should_stop = True
             if not save:
                 self._save(step)
-        self._advance(step)
+        self._advance(len(losses))
 
     def end(self, step: int) -> Outcome:
         """Tests every image in both modes, unless a signal ended the run."""
@@ -196,10 +197,17 @@ class RunHooks(contextlib.ExitStack):
     def _final_test(self) -> dict[str, float]:
         """Every test image once in each mode; the original's own figure is among them."""
         on, size = (self._session, self._net, self._data.test), self._config.batch_size
-        inference, batch = (
-            evaluate.hits(*on, size, is_training=is_training, stop=self._signals)
-            for is_training in (False, True)
-        )
+        total = 2 * len(self._data.test.labels)
+        with progress.bar(total, "images", quiet=self._out.quiet) as advance:
+
+            def after_batch(images: int) -> None:
+                advance(images)
+                self._signals.check()
+
+            inference, batch = (
+                evaluate.hits(*on, size, is_training=is_training, after_batch=after_batch)
+                for is_training in (False, True)
+            )
         first = len(periodic_test.first_batches(self._data, self._config).labels)
         return {
             "test_accuracy": float(inference[:first].mean()),

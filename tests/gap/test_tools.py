@@ -4,6 +4,7 @@ import functools
 import json
 
 import pytest
+from support import bars
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
@@ -92,9 +93,13 @@ def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
 
 
 def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
+    shown = bars.noted(monkeypatch)
     status, found = as_json(capsys, "diagnose", run, "--images", "20", "--fail-gap", "20")
     assert status == (1 if found["gap_points"] > 20 else 0)
     assert json.loads((run / "diagnose.json").read_text()) == found
+    assert [bar[1:5] for bar in shown] == [("images", 0, False, "error")] * 2
+    for total, *_, counts in shown:
+        assert sum(counts) == total > 100
     assert (run / "diagnose.png").read_bytes().startswith(b"\x89PNG")
     assert found["repeatable"] is True
     assert found["changed_variables"] == []
@@ -117,12 +122,16 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
         assert "synthetic" in out
 
 
-def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
+def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys, monkeypatch):
+    shown = bars.noted(monkeypatch)
     before = json.loads((run / "result.json").read_text())
     status, out, _ = command(capsys, "recalibrate", run, "--images", "100")
     assert status == 0
     assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
+    assert [bar[1:5] for bar in shown] == [("images", 0, False, "error")] * 2
+    for total, *_, counts in shown:  # of both commands; each tests 100 images twice
+        assert sum(counts) == total == 200
     assert after["checkpoint"].endswith("-recalibrated")
     assert f"{100 * after['test_accuracy_full']:.2f}%" in out
     assert after["gap_points"] < 5

@@ -94,6 +94,15 @@ def test_the_pictures_of_a_run_are_told_apart_without_colour(drawn):
         assert len(set(looks)) == len(looks) > 4
 
 
+def test_the_title_of_a_diagnosis_says_how_a_healthy_one_looks(drawn):
+    plots.diagnosis({"dataset": RESULT["dataset"], "images": 20, "cells": CELLS}, None)
+    (axes,) = drawn[0].axes
+    assert axes.get_title().splitlines()[1] == "healthy: the orange line lies on the blue one"
+    colours = {line.get_label(): line.get_color() for line in axes.lines}
+    assert colours["inference, as stored"] == plots.ORANGE
+    assert colours["precise, as stored"] == plots.BLUE
+
+
 def test_files_are_whole_or_not_at_all(tmp_path):
     plots.curves(METRICS, RESULT, tmp_path / "curves.png")
     plots.diagnosis(

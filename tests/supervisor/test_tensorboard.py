@@ -182,7 +182,8 @@ class Small:
                 train_op = tf.train.AdamOptimizer(1e-4).minimize(loss)
             self.net = SimpleNamespace(
                 images=images, labels=labels, is_training=is_training, train_op=train_op,
-                hits=tf.equal(tf.argmax(logits, 1), labels), norms=norms.recorded(self.graph),
+                hits=tf.equal(tf.argmax(logits, 1), labels), logits=logits,
+                norms=norms.recorded(self.graph),
             )  # fmt: skip
             self.variables = {v.op.name: v for v in tf.global_variables()}
             self.session = tf.Session()

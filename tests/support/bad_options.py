@@ -64,7 +64,7 @@ OPTIONS = {
         "--fail-gap": ["", "x", "nan", "inf", "-inf", "1,5"],
         "--json": ["yes"],
     },
-    "recalibrate": {**ON_RUN, "--images": NO_COUNT},
+    "recalibrate": {**ON_RUN, "--images": NO_COUNT, "--json": ["yes"]},
     "audit": {
         **dict.fromkeys(("--train-op", "--logits", "--is-training", "--explain"), NO_NAME),
         **{key: [*NO_NAME, "serve"] for key in ("--tags", "--signature")},  # it is no SavedModel
