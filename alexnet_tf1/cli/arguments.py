@@ -126,6 +126,47 @@ ON_RUN = [
     value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
 ]
 JSON = switch("--json", "print JSON only", dest="as_json")
+ON_RUN_OR_MODEL = [
+    value(
+        "run",
+        "RUN|MODEL",
+        "a run folder (default: the newest under runs/); or of any TF1 model a checkpoint's prefix "
+        "with its .meta file, or a SavedModel folder",
+        nargs="?",
+    ),
+    value("--checkpoint", "STEP|PREFIX", "RUN: which checkpoint (default: the newest)"),
+    value("--data-dir", "DIR", "RUN: folder of CIFAR-10 (default: the run's)"),
+    value(
+        "--feed",
+        "NAME=FILE[:KEY]",
+        "MODEL: what a placeholder or any other tensor is fed, an example along the first axis: a "
+        ".npy file, or the array KEY of a .npz file; may be given again",
+        action="append",
+    ),
+    value(
+        "--set",
+        "NAME=VALUE",
+        "MODEL: what is fed with every batch, as a keep probability: a number, true or false; may "
+        "be given again",
+        action="append",
+    ),
+    value("--logits", "NAME", "MODEL: the output (default: found)"),
+    value(
+        "--is-training",
+        "NAME",
+        "MODEL: training switch, may be given again (default: found); True or False for a graph "
+        "built with a constant",
+        text_or_bool,
+        action="append",
+    ),
+    value("--batch-size", "N", "MODEL: examples in a batch (default: 100)", positive),
+    value("--examples", "N", "MODEL: how many, the first ones (default: all)", positive),
+    switch(
+        "--trust",
+        "MODEL: run its graph though it touches files, processes or Python",
+        default=None,
+    ),
+]
 
 # The command, its line in the program's --help, and its arguments in the order of its own --help.
 COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
@@ -151,10 +192,21 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         ],
     ),
     commands.diagnose: (
-        "measure the training-vs-inference gap",
+        "measure the training-vs-inference gap, of a run or of any TF1 model",
         [
-            *ON_RUN,
-            value("--images", "N", "test images", positive, 2_000),
+            *ON_RUN_OR_MODEL,
+            value("--images", "N", "RUN: test images (default: 2000)", positive),
+            value(
+                "--labels",
+                "FILE[:KEY]",
+                "MODEL: class numbers of the examples, a file as of --feed; without them outputs "
+                "are compared",
+            ),
+            value(
+                "--out",
+                "DIR",
+                "folder for diagnose.json and diagnose.png (default: RUN; of a MODEL, this folder)",
+            ),
             value(
                 "--fail-gap",
                 "POINTS",
@@ -216,10 +268,19 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         [value("checkpoint", "CHECKPOINT", "a prefix, file or folder"), JSON],
     ),
     commands.recalibrate: (
-        "re-estimate population statistics (Precise-BN)",
+        "re-estimate population statistics (Precise-BN), of a run or of any TF1 model",
         [
-            *ON_RUN,
-            value("--images", "N", "training images to estimate from", positive, 1_000),
+            *ON_RUN_OR_MODEL,
+            value(
+                "--images", "N", "RUN: training images to estimate from (default: 1000)", positive
+            ),
+            value("--out", "PREFIX", "MODEL: the new checkpoint, with its .meta file"),
+            value(
+                "--saved-model",
+                "DIR",
+                "MODEL: also or instead a SavedModel for inference, in which each normalisation "
+                "uses the estimated statistics; a new or empty folder",
+            ),
             JSON,
         ],
     ),

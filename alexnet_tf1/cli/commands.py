@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from alexnet_tf1.cli import output
+from alexnet_tf1.cli import models, output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
@@ -63,16 +63,26 @@ def evaluate(run: str | None, as_json: bool, **settings: Any) -> int:
     return _show(evaluate_run(run, **settings), output.evaluation, as_json)
 
 
-def diagnose(run: str | None, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
-    """Measures accuracy by statistics mode, test batch size and order, and says what is wrong.
+def diagnose(
+    run: str | None, as_json: bool, fail_gap: float | None, out: str | None, **given: Any
+) -> int:
+    """Measures how a model answers by statistics mode, test batch size and order.
 
-    All on the same test images. Writes diagnose.json and diagnose.png into RUN.
+    All on the same examples: of a run, its test images; of any other TF1 model, what --feed names.
+    Says what is wrong and what mends it. Without labels it measures how far outputs lie apart,
+    relative to their spread. Writes diagnose.json and diagnose.png.
     """
+    model = models.find_model(run, given)
+    if model is not None and fail_gap is not None and given["labels"] is None:
+        raise UserError("--fail-gap is a difference of accuracies; add --labels FILE")
     run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
 
-    found = gap.diagnose(run, **settings)
+    if model is None:
+        found = gap.diagnose(run, out=out, **models.of_run(given))
+    else:
+        found = models.diagnose(model, out or ".", given)
     _show(found, output.diagnosis, as_json)
     return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
 
@@ -132,16 +142,26 @@ def doctor(checkpoint: str, as_json: bool) -> int:
     return _show(found, lambda found: output.faults(found["checkpoint"], found), as_json)
 
 
-def recalibrate(run: str | None, as_json: bool, **settings: Any) -> int:
-    """Estimates the normalisations' statistics from training images into a new checkpoint.
+def recalibrate(run: str | None, as_json: bool, **given: Any) -> int:
+    """Estimates the normalisations' statistics from training examples into a new checkpoint.
 
-    From then on it is the run's newest. The weights and the other checkpoints stay as they are.
+    Of a run, from its training images; the new checkpoint is then the run's newest. Of any other
+    TF1 model, from what --feed names. No weight changes, and the other checkpoints stay.
     """
+    model = models.find_model(run, given)
+    if model is not None and not (given["out"] or given["saved_model"]):
+        raise UserError(
+            "recalibrate needs to know where to write: --out PREFIX for a checkpoint, or "
+            "--saved-model DIR"
+        )
     run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap import recalibrate as repair
 
-    return _show(repair.recalibrate(run, **settings), output.recalibration, as_json)
+    if model is not None:
+        return _show(models.recalibrate(model, given), output.model_recalibration, as_json)
+    found = repair.recalibrate(run, **models.of_run(given))
+    return _show(found, output.recalibration, as_json)
 
 
 def predict(run: str | None, images: list[str], as_json: bool, **settings: Any) -> int:

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from alexnet_tf1.batchnorm.model.verdict import Readings
 from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
@@ -27,37 +28,84 @@ def evaluation(found: dict[str, Any]) -> str:
 
 
 def diagnosis(found: dict[str, Any]) -> str:
-    """Formats the tables of accuracies and layers, and the verdict; `found` from gap.diagnose."""
-    data = found["dataset"]
-    sizes = sorted({cell["batch_size"] for cell in found["cells"]})
-    lines = [
-        f"{found['checkpoint']}, first {found['images']:,} test images of {data['name']}",
-        "",
-        "accuracy (%) by images tested together",
-        f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>7,}" for size in sizes),
-    ]
-    accuracies = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
-    for mode, order in dict.fromkeys((mode, order) for mode, order, _ in accuracies):
-        row = "".join(f"{100 * accuracies[mode, order, size]:>7.2f}" for size in sizes)
-        lines.append(f"{mode:<18}{order:<8}{row}")
-    lines += [
-        "",
-        "how far the moving averages are from the population's statistics",
-        f"{'':<24}{'mean off by':>13}{'variance off':>14}{'share of the initial value':>28}",
-        f"{'layer':<24}{'(std. dev.)':>13}{'by (factor)':>14}{'still in the average':>28}",
-        *(
-            f"{layer['name']:<24}{layer['mean_distance']:>13.3f}{layer['variance_distance']:>14.3f}"
-            f"{_percent(layer['lag']):>28}"
-            for layer in found["layers"]
-        ),
-        "",
-        f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
-        f"{found['batch_size']})",
-        _testing_twice(found),
-        "",
-        *found["verdict"],
-    ]
+    """Formats the tables of answers and layers, and the verdict; `found` as in diagnose.json."""
+    lines = [one_line(_measured_on(found)), "", *_answers(found), ""]
+    if found["layers"]:
+        lines += ["how far the moving averages are from the population's statistics"]
+        lines += [*_distances(found["layers"]), ""]
+    if found["gap_points"] is not None:
+        lines.append(
+            f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
+            f"{found['batch_size']})"
+        )
+    else:
+        readings = Readings(found)
+        lines += [
+            f"modes: {readings.modes()} (batches of {found['batch_size']})",
+            f"batches: by their size and order, that distance in inference is {readings.span()}",
+        ]
+    lines += [_testing_twice(found), ""]
+    lines += [one_line(f"note: {note}") for note in found.get("notes", ())]
+    lines += [one_line(sentence) for sentence in found["verdict"]]
     return "\n".join(lines)
+
+
+def _measured_on(found: dict[str, Any]) -> str:
+    if "model" not in found:
+        data = found["dataset"]["name"]
+        return f"{found['checkpoint']}, first {found['images']:,} test images of {data}"
+    switches = ", ".join(map(str, found["is_training"])) or "none"
+    return (
+        f"{found['checkpoint'] or found['model']}, {found['examples']:,} examples; output "
+        f"{found['logits']}, training switch {switches}"
+    )
+
+
+def _answers(found: dict[str, Any]) -> list[str]:
+    """Formats a row for each kind of statistics and order: accuracies, or without any distances."""
+    cells = {(c["mode"], c["order"], c["batch_size"]): c for c in found["cells"]}
+    labelled = all(cell["accuracy"] is not None for cell in cells.values())
+    sizes = sorted({size for *_, size in cells})
+    what = "examples" if "model" in found else "images"
+    if labelled:
+        lines = [f"accuracy (%) by {what} tested together"]
+    else:
+        lines = [
+            "how far the outputs lie from those with precise statistics, by examples tested",
+            "together; 1 is as far as outputs of different examples lie from their mean",
+        ]
+    lines.append(f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>7,}" for size in sizes))
+    for mode, order in dict.fromkeys((mode, order) for mode, order, _ in cells):
+        row = [cells[mode, order, size] for size in sizes]
+        figures = [
+            f"{100 * cell['accuracy']:.2f}" if labelled else _short(cell["distance"])
+            for cell in row
+        ]
+        lines.append(f"{mode:<18}{order:<8}" + "".join(f"{figure:>7}" for figure in figures))
+    return lines
+
+
+def _short(distance: float) -> str:
+    """Writes a distance of any size in six characters."""
+    return f"{distance:.3f}" if distance < 99 else "> 99"
+
+
+def _distances(layers: list[dict[str, Any]]) -> list[str]:
+    """Formats a row for each layer, with what is left of the start where that is known."""
+    lags = any("lag" in layer for layer in layers)
+    width = max(24, *(len(layer["name"]) + 1 for layer in layers))
+    lines = [
+        f"{'':<{width}}{'mean off by':>13}{'variance off':>14}"
+        + f"{'share of the initial value':>28}" * lags,
+        f"{'layer':<{width}}{'(std. dev.)':>13}{'by (factor)':>14}"
+        + f"{'still in the average':>28}" * lags,
+    ]
+    for layer in layers:
+        mean, variance = layer["mean_distance"], layer["variance_distance"]
+        kept = "keeps no averages" if mean is None else f"{mean:>13.3f}{variance:>14.3f}"
+        left = f"{_percent(layer['lag']):>28}" if lags else ""
+        lines.append(one_line(f"{layer['name']:<{width}}{kept:>27}{left}"))
+    return lines
 
 
 def _percent(share: float) -> str:
@@ -105,6 +153,24 @@ def recalibration(found: dict[str, Any]) -> str:
         *next_steps.after_recalibration(found),
     ]
     return "\n".join(lines)
+
+
+def model_recalibration(found: dict[str, Any]) -> str:
+    """Formats what was written of any TF1 model; `found` from batchnorm.model.repair."""
+    lines = [
+        f"{found['model']}: statistics from {found['examples']:,} examples; how far its averages "
+        "were from them",
+        *_distances(found["layers"]),
+        *(f"note: {note}" for note in found["notes"]),
+    ]
+    if found["checkpoint"]:
+        lines.append(f"written to {found['checkpoint']}; all other variables unchanged")
+    if found["saved_model"]:
+        lines.append(
+            f"written to {found['saved_model']}, a SavedModel that judges each example by itself; "
+            "signature serving_default"
+        )
+    return "\n".join(one_line(line) for line in lines)
 
 
 def prediction(found: dict[str, Any]) -> str:

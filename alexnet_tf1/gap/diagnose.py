@@ -8,7 +8,6 @@ from typing import Any, Final
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import files
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
@@ -29,7 +28,7 @@ from alexnet_tf1.gap.recalibrate import (
     restored,
 )
 from alexnet_tf1.norms import Norm
-from alexnet_tf1.reporting import plots, progress
+from alexnet_tf1.reporting import diagnosis, progress
 from alexnet_tf1.reporting.next_steps import quoted
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
@@ -66,7 +65,7 @@ def diagnose(
     """
     run = runs.open_run(run_dir)
     target = run.folder if out is None else Path(out)
-    files.check_writable(target, "diagnose.json", "diagnose.png")
+    diagnosis.check_place(target)
     path = run.checkpoint(checkpoint)
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
@@ -122,8 +121,7 @@ def diagnose(
         "changed_variables": effects.changed_variables,
     }
     found["verdict"] = verdict(found, _remedies(run_dir))
-    files.write_json(target / "diagnose.json", found)
-    plots.diagnosis(found, target / "diagnose.png")
+    diagnosis.write(found, target)
     return found
 
 

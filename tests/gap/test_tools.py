@@ -157,6 +157,12 @@ def test_more_images_than_there_are_are_refused(run, capsys):
         assert error.startswith("error: --images 5001 is not in 1 to ")
 
 
-def test_the_command_s_default_is_the_function_s():
-    parsed = parser().parse_args(["recalibrate", "RUN"])
-    assert parsed.images == RECALIBRATION_IMAGES
+def test_the_defaults_that_the_help_names_are_the_functions():
+    (commands,) = (a for a in parser()._actions if isinstance(a.choices, dict))
+    for name, count in (
+        ("diagnose", diagnosing.DIAGNOSIS_IMAGES),
+        ("recalibrate", RECALIBRATION_IMAGES),
+    ):
+        (images,) = (a for a in commands.choices[name]._actions if a.dest == "images")
+        assert images.help.endswith(f"(default: {count})")
+        assert images.default is None  # what is not typed is the function's

@@ -86,13 +86,15 @@ class Readings:
 
     def value(self, mode: str, size: int | None = None, order: str = "stored") -> str:
         """Writes a cell's accuracy in percent, or its distance in spreads of the outputs."""
-        return self._written(self._at(mode, size, order))
+        return self._written(self._read(self._at(mode, size, order)))
 
-    def _written(self, cell: dict[str, Any]) -> str:
+    def _read(self, cell: dict[str, Any]) -> float:
+        return float(cell["accuracy" if self.labelled else "distance"])
+
+    def _written(self, reading: float) -> str:
         if self.labelled:
-            return f"{100 * cell['accuracy']:.1f}%"
-        distance = cell["distance"]
-        return f"{distance:.2f}" if distance < 100 else f"{distance:.1e}"
+            return f"{100 * reading:.1f}%"
+        return f"{reading:.2f}" if reading < 100 else f"{reading:.1e}"
 
     def modes(self) -> str:
         """Compares the three kinds of statistics."""
@@ -126,19 +128,23 @@ class Readings:
 
         1 or more is better; -1 or less is worse. Without labels, that they differ is the gain.
         """
-        inference, precise = self._at(INFERENCE), self._at(PRECISE)
-        if self.labelled:
-            return float((precise["accuracy"] - inference["accuracy"]) / self._different)
-        return float(inference["distance"] / self._different)
+        inference, precise = (self._read(self._at(mode)) for mode in (INFERENCE, PRECISE))
+        gain = precise - inference if self.labelled else inference
+        return gain / self._different
 
-    def range_in_inference(self) -> tuple[str, str] | None:
-        """Returns the lowest and highest reading in inference, where they are different."""
-        key = "accuracy" if self.labelled else "distance"
-        cells = [cell for (mode, *_), cell in self._cells.items() if mode == INFERENCE]
-        low, high = (choose(cells, key=lambda cell: cell[key]) for choose in (min, max))
-        if high[key] - low[key] <= self._different:
-            return None
-        return self._written(low), self._written(high)
+    def is_moved(self) -> bool:
+        """Returns whether inference answers differently by batch size and order."""
+        low, high = self._extremes()
+        return bool(high - low > self._different)
+
+    def span(self) -> str:
+        """Writes the lowest and the highest reading in inference."""
+        low, high = map(self._written, self._extremes())
+        return f"from {low} to {high}"
+
+    def _extremes(self) -> tuple[float, float]:
+        read = [self._read(cell) for (mode, *_), cell in self._cells.items() if mode == INFERENCE]
+        return min(read), max(read)
 
 
 def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> Iterator[str]:
@@ -240,11 +246,11 @@ def _side_effects(found: dict[str, Any]) -> Iterator[str]:
 def _unexplained(readings: Readings) -> Iterator[str]:
     """Speaks of what was measured and has no known cause."""
     unknown = "no fault that is known here explains it"
-    if extremes := readings.range_in_inference():
+    if readings.is_moved():
         what = "accuracy" if readings.labelled else "distance from precise statistics"
         yield (
             f"In inference the answers depend on the rest of the batch, and {unknown}: by batch "
-            f"size and order the {what} is from {extremes[0]} to {extremes[1]}."
+            f"size and order the {what} is {readings.span()}."
         )
     elif readings.precise_gain() >= 1:
         yield f"Inference and precise statistics differ, and {unknown}: {readings.modes()}."
