@@ -95,26 +95,28 @@ class Recalibration:
 
 
 class Population:
-    """Adds up the moments of batches of equal size.
+    """Adds up the moments of batches.
 
     var(X) = mean(var + mean^2) - mean(mean)^2: the mean of the batches' variances alone would
     leave out how the batches' means differ, and with small batches that is much.
     """
 
     def __init__(self) -> None:
-        self._batches = 0
+        self._examples = 0
         self._mean: Any = 0.0
         self._square: Any = 0.0
 
-    def add(self, mean: npt.NDArray[np.float32], variance: npt.NDArray[np.float32]) -> None:
-        """Adds a batch's mean and variance, [C] each."""
+    def add(
+        self, mean: npt.NDArray[np.floating], variance: npt.NDArray[np.floating], examples: int = 1
+    ) -> None:
+        """Adds a batch's mean and variance, [C] each; it counts as that many examples."""
         wide = mean.astype(np.float64)
-        self._batches += 1
-        self._mean = self._mean + wide
-        self._square = self._square + variance + wide**2
+        self._examples += examples
+        self._mean = self._mean + examples * wide
+        self._square = self._square + examples * (variance + wide**2)
 
     def statistics(self) -> Statistics:
         """The mean and variance of all batches together."""
-        mean = self._mean / self._batches
+        mean = self._mean / self._examples
         # Rounding may leave a channel that never varies a hair below zero.
-        return Statistics(mean, np.maximum(self._square / self._batches - mean**2, 0.0))
+        return Statistics(mean, np.maximum(self._square / self._examples - mean**2, 0.0))
