@@ -12,6 +12,7 @@ from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.measure import Classify
+from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE, verdict
 from alexnet_tf1.batchnorm.recalibrate import Statistics
 from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.config import TrainConfig
@@ -24,7 +25,6 @@ from alexnet_tf1.gap.recalibrate import (
     recalibrated,
     restored,
 )
-from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
 from alexnet_tf1.norms import Norm
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs

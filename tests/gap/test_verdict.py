@@ -6,8 +6,8 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import layers, norms
 from alexnet_tf1.batchnorm import measure as measuring
+from alexnet_tf1.batchnorm.model.verdict import verdict
 from alexnet_tf1.batchnorm.recalibrate import Recalibration
-from alexnet_tf1.gap.verdict import verdict
 
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
 
