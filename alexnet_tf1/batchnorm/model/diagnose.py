@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from alexnet_tf1.batchnorm import measure as measuring
-from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
+from alexnet_tf1.batchnorm.audit import audit_file
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.batchnorm.measure import Cell, Judge
 from alexnet_tf1.batchnorm.model import wiring
@@ -21,7 +21,7 @@ from alexnet_tf1.batchnorm.model.source import Array, Model, open_model
 from alexnet_tf1.batchnorm.model.trial import Progress, Trial
 from alexnet_tf1.batchnorm.model.trust import refuse_untrusted
 from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE
-from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.population import Statistics
 from alexnet_tf1.batchnorm.report import Fault
 from alexnet_tf1.errors import UserError
 
@@ -63,16 +63,9 @@ def diagnose_model(
     trial = begin(model, examples, logits, is_training, batch_size, trust=trust)
     audited = audit_file(path, None, logits, is_training)
     assert model.checkpoint is not None
-    doctored = examine_checkpoint(model.checkpoint.prefix)
-    found = measure(trial, labels=labels, progress=progress)
-    found["notes"] = [*audited.notes, *found["notes"]]
-    faults = [*audited.faults, *doctored.faults]
-    return {
-        "model": str(path),
-        "checkpoint": model.checkpoint.prefix,
-        **found,
-        "faults": [fault._asdict() for fault in faults],
-    }
+    faults = [*audited.faults, *examine_checkpoint(model.checkpoint.prefix).faults]
+    found = measure(trial, labels=labels, faults=faults, notes=audited.notes, progress=progress)
+    return {"model": str(path), "checkpoint": model.checkpoint.prefix, **found}
 
 
 def begin(
@@ -100,7 +93,8 @@ def measure(
     *,
     labels: Array | None = None,
     statistics: Mapping[str, Statistics] | None = None,
-    batch_sizes: Sequence[int] = measuring.BATCH_SIZES,
+    faults: Iterable[Fault] = (),
+    notes: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures a model by mode, test batch size and order.
@@ -109,11 +103,12 @@ def measure(
       trial: the model and the examples.
       labels: class numbers of the examples, or None.
       statistics: the population's by layer; None: estimated from the examples themselves.
-      batch_sizes: to measure with.
+      faults: found in the graph and the checkpoint.
+      notes: on how they were found.
       progress: told what is being done.
 
     Returns:
-      The measured part of what `diagnose_model` returns.
+      What `diagnose_model` returns, without the files.
     """
     prepared = trial.prepared
     output = _only_output(prepared)
@@ -121,12 +116,15 @@ def measure(
     statistics = statistics or trial.estimate(progress)
     layers = [describe_layer(trial, name, statistics) for name in prepared.found.spots]
     given = wiring.with_given_statistics(prepared, trial.forms)
-    sizes = [trial.batch_size] if prepared.batch_size else [*batch_sizes, trial.batch_size]
+    fixed = prepared.batch_size
+    sizes = [fixed] if fixed else [*measuring.BATCH_SIZES, trial.batch_size]
     modes = (INFERENCE, BATCH, PRECISE)
     cells: list[Cell] = []
     with trial.wired(given) as copy:
         precise = _compute(trial, copy, given.outputs[0], given.feed(statistics))
-        judge = _judge(trial, output, measuring.compute_all(precise, rows, trial.batch_size), labels)
+        judge = _judge(
+            trial, output, measuring.compute_all(precise, rows, trial.batch_size), labels
+        )
         report = _reporter(progress, len(modes) * _tests(sizes, len(rows)) * len(rows))
         cells += measuring.sweep({PRECISE: precise}, judge, sizes, report)
     with trial.as_it_is() as copy:
@@ -147,7 +145,8 @@ def measure(
         "logits": output,
         "is_training": prepared.switches,
         "layers": layers,
-        "notes": [*left_notes(prepared)],
+        "faults": [fault._asdict() for fault in faults],
+        "notes": [*notes, *left_notes(prepared)],
         "cells": [cell._asdict() for cell in cells],
         "gap_points": None if one is None or two is None else 100 * (one - two),
         "repeatable": effects.repeatable,
@@ -237,10 +236,6 @@ def describe_layer(trial: Trial, name: str, statistics: Mapping[str, Statistics]
 
 
 def left_notes(prepared: Prepared) -> Iterator[str]:
+    """Says which layers could not be given other statistics, and why."""
     for name, reason in prepared.found.left.items():
         yield f"{name} keeps its own statistics in every mode: {reason}"
-
-
-def faults_of(model: Model, logits: Any, is_training: Any) -> list[Fault]:
-    """Audits a live session's graph."""
-    return audit_graph(model.source.graph_def, None, logits, is_training).faults

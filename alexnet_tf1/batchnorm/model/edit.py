@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+
+from alexnet_tf1.batchnorm.graph.walk import Walks
 
 _DROPPED = ("_class", "_output_shapes")  # they speak of the graph as it was
 
@@ -93,8 +95,21 @@ class GraphEdit:
             node.device = ""
             for key in _DROPPED:
                 node.attr.pop(key, None)
-        wanted = sorted({tensor.partition(":")[0] for tensor in fetched})
-        return tf.graph_util.extract_sub_graph(graph_def, wanted)
+        return _cut_down(graph_def, (tensor.partition(":")[0] for tensor in fetched))
+
+
+def _cut_down(graph_def: Any, wanted: Iterable[str]) -> Any:
+    """The part of a graph that running these operations runs, with its functions."""
+    nodes = {node.name: node for node in graph_def.node}
+
+    def step(name: str) -> Iterator[str]:
+        for text in nodes[name].input:
+            yield text.lstrip("^").partition(":")[0]
+
+    needed = set(Walks().reach(wanted, step))
+    part = tf.GraphDef(library=graph_def.library, versions=graph_def.versions)
+    part.node.extend(node for node in graph_def.node if node.name in needed)
+    return part
 
 
 def _set_data_inputs_first(node: Any) -> None:

@@ -73,10 +73,10 @@ class Prepared:
         edit = GraphEdit(self.graph_def)
         for tensor, value in self.inference.assumed.items():
             self._hold(edit, tensor, value)
-        for name, tensor in self.feeds.items():
-            placed = edit.graft(self.placeholder(name), self._placeholder(tensor), {})["x"]
-            edit.replace(tensor, placed)
-            edit.never_run(tensor.partition(":")[0], placed.partition(":")[0])
+        for name, fed in self.feeds.items():
+            placed = edit.graft(self.placeholder(name), self._placeholder(fed), {})["x"]
+            edit.replace(fed, placed)
+            edit.never_run(fed.partition(":")[0], placed.partition(":")[0])
         return edit
 
     def _placeholder(self, tensor: str) -> Callable[[], dict[str, Any]]:

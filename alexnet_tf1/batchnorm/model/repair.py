@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from alexnet_tf1.batchnorm.model import wiring
@@ -12,7 +13,7 @@ from alexnet_tf1.batchnorm.model.setting import Setting, settings
 from alexnet_tf1.batchnorm.model.source import open_model
 from alexnet_tf1.batchnorm.model.trial import Progress, Trial
 from alexnet_tf1.batchnorm.model.write import check_free, write_checkpoint, write_saved_model
-from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.population import Statistics
 from alexnet_tf1.batchnorm.rules.wording import listed
 from alexnet_tf1.errors import UserError
 
@@ -58,16 +59,15 @@ def recalibrate_model(
     model = open_model(path)
     trial = begin(model, examples, logits, is_training, batch_size, trust=trust)
     statistics = trial.estimate(progress)
-    notes = [*trial.prepared.notes, *left_notes(trial.prepared)]
+    setting = None
     if out is not None:
         setting = settings(trial, statistics)
         if not setting.values:
             name, reason = next(iter(setting.left.items()))
             raise UserError(
-                f"--out: {path} has no moving averages to set ({name}: {reason}); --saved-model DIR "
-                "writes a model that needs none"
+                f"--out: {path} has no moving averages to set ({name}: {reason}); --saved-model "
+                "DIR writes a model that needs none"
             )
-        notes += setting_notes(setting)
         write_checkpoint(model, setting.values, out)
     if saved_model is not None:
         _write_inference(trial, statistics, saved_model)
@@ -75,10 +75,20 @@ def recalibrate_model(
         "model": str(path),
         "checkpoint": out,
         "saved_model": saved_model,
+        **describe_repair(trial, statistics, setting),
+    }
+
+
+def describe_repair(
+    trial: Trial, statistics: Mapping[str, Statistics], setting: Setting | None
+) -> dict[str, Any]:
+    """Describes what was estimated, how far the averages were from it, and what was not set."""
+    notes = [*trial.prepared.notes, *left_notes(trial.prepared)]
+    return {
         "examples": len(trial.rows),
         "batch_size": trial.batch_size,
         "layers": [describe_layer(trial, name, statistics) for name in statistics],
-        "notes": notes,
+        "notes": [*notes, *(setting_notes(setting) if setting else [])],
     }
 
 
@@ -91,7 +101,9 @@ def setting_notes(setting: Setting) -> list[str]:
             "--saved-model DIR writes a model that does"
         )
     elif setting.left:
-        notes.append(f"for {listed([*setting.left])}, --saved-model DIR writes a model that is right")
+        notes.append(
+            f"for {listed([*setting.left])}, --saved-model DIR writes a model that is right"
+        )
     return notes
 
 

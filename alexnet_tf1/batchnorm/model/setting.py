@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_tf1.batchnorm.model.averages import Kept, kept_by
 from alexnet_tf1.batchnorm.model.source import Array
 from alexnet_tf1.batchnorm.model.trial import Trial
-from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.population import Statistics
 
 _CLOSE = 1e-3  # relative; an average that float16 holds is no closer
 
@@ -69,9 +69,7 @@ def settings(trial: Trial, statistics: Mapping[str, Statistics]) -> Setting:
     return setting
 
 
-def _undo(
-    trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statistics]]
-) -> None:
+def _undo(trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statistics]]) -> None:
     """Corrects the values until inference reads what is wanted; gives up on the other layers."""
     plain = dict(setting.values)
     seen = _read(trial, plain, asked)
@@ -93,12 +91,13 @@ def _undo(
 
 def _factor(value: Array, wanted: Array, seen: Array) -> Array:
     """Where inference reads a multiple of the average."""
-    return value * np.divide(wanted, seen, out=np.ones_like(wanted), where=seen != 0)
+    factor = np.divide(wanted, seen, out=np.ones_like(wanted), where=seen != 0)
+    return np.asarray(value * factor)
 
 
 def _difference(value: Array, wanted: Array, seen: Array) -> Array:
     """Where inference adds something to the average or takes something from it."""
-    return value + (wanted - seen)
+    return np.asarray(value + (wanted - seen))
 
 
 def _agree(read: Statistics, wanted: Statistics) -> bool:

@@ -107,27 +107,30 @@ class Spots:
         if is_fused(node.op):
             return self._fused(layer, node)
         if node.op == "BatchNormWithGlobalNormalization":
+            x, mean, variance = (self._name(tensor) for tensor in node.inputs[:3])
             return Spot(
                 layer.name,
                 node.name,
-                *(self._name(tensor) for tensor in node.inputs[:3]),
+                x,
+                mean,
+                variance,
                 takes=(((node.name, 1),), ((node.name, 2),)),
                 epsilon=_attribute(node, "variance_epsilon"),
             )
         if node.op in LINEAR and self._nodes[site.base.node].op != node.op:
             return "it is folded into weights, and what they alone would make is not computed"
-        variance, epsilon = self._variance(site)
-        mean = self._mean(site)
-        if mean is None:
+        under, epsilon = self._variance(site)
+        subtracted = self._mean(site)
+        if subtracted is None:
             return "what it subtracts as the mean was not found"
-        x = site.base if node.op in LINEAR else self._x(node, site, mean)
+        data = site.base if node.op in LINEAR else self._x(node, site, subtracted)
         return Spot(
             layer.name,
             node.name,
-            self._name(x),
-            self._name(mean),
-            self._name(variance),
-            takes=(self._taken(mean, site), self._taken(variance, site)),
+            self._name(data),
+            self._name(subtracted),
+            self._name(under),
+            takes=(self._taken(subtracted, site), self._taken(under, site)),
             epsilon=epsilon,
         )
 

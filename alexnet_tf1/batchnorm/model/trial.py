@@ -19,7 +19,7 @@ from alexnet_tf1.batchnorm.model.source import VARIABLES, Array, variable_key
 from alexnet_tf1.batchnorm.model.spots import Spot
 from alexnet_tf1.batchnorm.model.trust import refuse_untrusted
 from alexnet_tf1.batchnorm.model.wiring import Form, Wired
-from alexnet_tf1.batchnorm.recalibrate import Population, Statistics
+from alexnet_tf1.batchnorm.population import Population, Statistics
 from alexnet_tf1.errors import UserError
 
 Progress = Callable[[str, int, int], None]  # told what is done, how much of it, of how much
@@ -131,7 +131,11 @@ class Trial:
             read = self.read[layer.name]
             return Statistics(*(np.asarray(v, np.float64).reshape(-1) for v in read))
         held = self.prepared.model.read([*kept.mean[:1], *kept.variance[:1]])
-        return Statistics(*(v.astype(np.float64).reshape(-1) for v in held.values())) if len(held) == 2 else None
+        return (
+            Statistics(*(v.astype(np.float64).reshape(-1) for v in held.values()))
+            if len(held) == 2
+            else None
+        )
 
     def estimate(self, progress: Progress | None = None) -> dict[str, Statistics]:
         """Estimates the population's statistics, layer by layer in forward order (Precise-BN).

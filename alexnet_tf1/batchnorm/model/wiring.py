@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.batchnorm.model.edit import GraphEdit
 from alexnet_tf1.batchnorm.model.prepare import Prepared
 from alexnet_tf1.batchnorm.model.spots import Spot
-from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.population import Statistics
 
 Shape = tuple[int, ...]
 
@@ -98,9 +98,7 @@ def _wired(
     takers = Counter(name for spot in spots for name in {spot.mean, spot.variance} if name)
     for number, spot in enumerate(_in_order(prepared)):
         form, prefix = forms[spot], f"normalisation_{number}"
-        moments = edit.graft(
-            f"{prefix}/moments", _moments(form), {"x": edit.now(spot.x)}
-        )
+        moments = edit.graft(f"{prefix}/moments", _moments(form), {"x": edit.now(spot.x)})
         wired.moments.setdefault(spot.layer, []).append((moments["mean"], moments["variance"]))
         if statistics is None:
             mean, variance = moments["shaped_mean"], moments["shaped_variance"]
@@ -117,7 +115,7 @@ def _wired(
             (spot.mean, spot.variance), (mean, variance), spot.takes, strict=True
         ):
             # Two places that read one average have one batch each.
-            shared = statistics is None and takers[tensor] > 1
+            shared = statistics is None and takers[str(tensor)] > 1
             edit.replace(str(tensor), by, only=only if shared else ())
     fetched = [name for pairs in wired.moments.values() for pair in pairs for name in pair]
     wired.outputs = [edit.now(output) for output in prepared.outputs]
@@ -158,7 +156,8 @@ def _holders(form: Form, statistics: Statistics | None) -> Callable[[], dict[str
         value = np.reshape(getattr(statistics, name), shape)
         return tf.constant(value.astype(form.dtype.as_numpy_dtype), name=name)
 
-    return lambda: {"mean": holder("mean", form.mean), "variance": holder("variance", form.variance)}
+    forms = {"mean": form.mean, "variance": form.variance}
+    return lambda: {name: holder(name, shape) for name, shape in forms.items()}
 
 
 def _replace_kernel(

@@ -116,7 +116,10 @@ def write_saved_model(
     names = [tensor.partition(":")[0] for tensor in (*outputs.values(), *inputs.values())]
     graph_def = copy.frozen(names)
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-        held = {name: tf.constant(value, graph_dtype(graph_def, name)) for name, value in constants.items()}
+        held = {
+            tensor: tf.constant(value, _dtype(graph_def, tensor))
+            for tensor, value in constants.items()
+        }
         tf.import_graph_def(graph_def, held, name="")
         signature = tf.saved_model.predict_signature_def(
             {name: graph.get_tensor_by_name(tensor) for name, tensor in inputs.items()},
@@ -140,7 +143,7 @@ def write_saved_model(
             ) from None
 
 
-def graph_dtype(graph_def: Any, tensor: str) -> tf.DType:
+def _dtype(graph_def: Any, tensor: str) -> tf.DType:
     """The dtype of a placeholder."""
     name = tensor.partition(":")[0]
     return tf.as_dtype(next(n for n in graph_def.node if n.name == name).attr["dtype"].type)
