@@ -2,9 +2,7 @@
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +79,14 @@ def diagnose(model: str, out: str, given: Mapping[str, Any]) -> dict[str, Any]:
     from alexnet_tf1.batchnorm.model.diagnose import diagnose_model
     from alexnet_tf1.batchnorm.model.feeds import read_labels
     from alexnet_tf1.batchnorm.model.verdict import verdict
-    from alexnet_tf1.reporting import diagnosis
+    from alexnet_tf1.reporting import diagnosis, progress
 
     examples = _examples(given)
     labels = None if given["labels"] is None else read_labels(given["labels"], examples)
     diagnosis.check_place(Path(out))
-    with _shown() as progress:
+    with progress.bars("examples") as told:
         found: dict[str, Any] = diagnose_model(
-            model, examples, labels=labels, progress=progress, **_given(_SETTINGS, given)
+            model, examples, labels=labels, progress=told, **_given(_SETTINGS, given)
         )
     found["verdict"] = verdict(found, _remedies(model, given))
     diagnosis.write(found, Path(out))
@@ -107,10 +105,11 @@ def recalibrate(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
       UserError: if an option, its file or the model cannot be used.
     """
     from alexnet_tf1.batchnorm.model.repair import recalibrate_model
+    from alexnet_tf1.reporting import progress
 
-    with _shown() as progress:
+    with progress.bars("examples") as told:
         found: dict[str, Any] = recalibrate_model(
-            model, _examples(given), progress=progress, **_given((*_SETTINGS, *_TARGETS), given)
+            model, _examples(given), progress=told, **_given((*_SETTINGS, *_TARGETS), given)
         )
     return found
 
@@ -145,28 +144,3 @@ def _remedies(model: str, given: Mapping[str, Any]) -> Any:
         alone=f"write a model that judges each example by itself: `{command} --saved-model "
         f"{quoted(f'{stem}-served')}`",
     )
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows a bar for each thing that is done, one after the other, on a terminal only.
-
-    Yields:
-      A function to call with what is done, how much of it was done, and of how much.
-    """
-    from alexnet_tf1.reporting import progress
-
-    doing, before = "", 0
-    advance: Callable[[int], None]
-    with ExitStack() as bars:
-
-        def told(what: str, done: int, whole: int) -> None:
-            nonlocal doing, before, advance
-            if what != doing:
-                bars.close()
-                advance = bars.enter_context(progress.bar(whole, "examples", stream=sys.stderr))
-                doing, before = what, 0
-            advance(done - before)
-            before = done
-
-        yield told

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TextIO
 
 from rich.console import Console
@@ -53,3 +53,29 @@ def bar(
     with Progress(*columns, console=terminal, disable=hidden, transient=True) as progress:
         task = progress.add_task(unit, total=total, completed=done)
         yield lambda count: progress.update(task, advance=count)
+
+
+@contextmanager
+def bars(unit: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows a bar on standard error for each thing that is done, one after the other.
+
+    Args:
+      unit: what is counted, e.g. "examples".
+
+    Yields:
+      A function to call with what is done, how much of it has been done, and of how much.
+    """
+    doing, before = "", 0
+    advance: Callable[[int], None]
+    with ExitStack() as shown:
+
+        def told(what: str, done: int, whole: int) -> None:
+            nonlocal doing, before, advance
+            if what != doing:
+                shown.close()
+                advance = shown.enter_context(bar(whole, unit, stream=sys.stderr))
+                doing, before = what, 0
+            advance(done - before)
+            before = done
+
+        yield told

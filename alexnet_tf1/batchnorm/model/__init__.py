@@ -1,1 +1,1 @@
-"""Anybody's TF1 model, run: its gap measured, its averages mended."""
+"""Anybody's model, run: its gap measured, its statistics estimated, its checkpoint repaired."""
