@@ -77,9 +77,9 @@ def diagnose(
         raise UserError("--fail-gap is a difference of accuracies; add --labels FILE")
     run = _or_newest(run)
     import_tensorflow()
-    from alexnet_tf1.gap import diagnose as gap
-
     if model is None:
+        from alexnet_tf1.gap import diagnose as gap
+
         found = gap.diagnose(run, out=out, **models.of_run(given))
     else:
         found = models.diagnose(model, out or ".", given)
@@ -156,10 +156,10 @@ def recalibrate(run: str | None, as_json: bool, **given: Any) -> int:
         )
     run = _or_newest(run)
     import_tensorflow()
-    from alexnet_tf1.gap import recalibrate as repair
-
     if model is not None:
         return _show(models.recalibrate(model, given), output.model_recalibration, as_json)
+    from alexnet_tf1.gap import recalibrate as repair
+
     found = repair.recalibrate(run, **models.of_run(given))
     return _show(found, output.recalibration, as_json)
 

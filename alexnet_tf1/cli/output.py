@@ -1,9 +1,10 @@
 """The text that each command prints; `--json` prints the same as data."""
 
+import itertools
 import sys
 from typing import Any
 
-from alexnet_tf1.batchnorm.model.verdict import Readings
+from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE, Readings
 from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
@@ -40,9 +41,10 @@ def diagnosis(found: dict[str, Any]) -> str:
         )
     else:
         readings = Readings(found)
+        moved = f"by their size and order that distance in inference is {readings.span()}"
         lines += [
-            f"modes: {readings.modes()} (batches of {found['batch_size']})",
-            f"batches: by their size and order, that distance in inference is {readings.span()}",
+            f"modes: {readings.modes()} (batches of {readings.size})",
+            f"batches: {moved if readings.is_moved() else 'they hardly move what inference gives'}",
         ]
     lines += [_testing_twice(found), ""]
     lines += [one_line(f"note: {note}") for note in found.get("notes", ())]
@@ -75,7 +77,7 @@ def _answers(found: dict[str, Any]) -> list[str]:
             "together; 1 is as far as outputs of different examples lie from their mean",
         ]
     lines.append(f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>7,}" for size in sizes))
-    for mode, order in dict.fromkeys((mode, order) for mode, order, _ in cells):
+    for mode, order in itertools.product((BATCH, INFERENCE, PRECISE), ("stored", "sorted")):
         row = [cells[mode, order, size] for size in sizes]
         figures = [
             f"{100 * cell['accuracy']:.2f}" if labelled else _short(cell["distance"])

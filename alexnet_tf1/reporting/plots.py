@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from alexnet_tf1 import files
-from alexnet_tf1.batchnorm.model.verdict import FAR
+from alexnet_tf1.batchnorm.model.verdict import far_apart
 from alexnet_tf1.reporting.text import one_line
 
 # From Okabe and Ito's palette, whose colours colour-blind readers can tell apart.
@@ -148,6 +148,8 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
         axes.set(ylabel="accuracy (%)", ylim=(0, 100))
     else:
         _over_distances(axes)
+        far = far_apart(found["examples"])
+        axes.axhline(far, color=GREY, lw=1, ls=":", label="far apart")
     sizes = sorted({cell["batch_size"] for cell in found["cells"]})
     axes.set_xscale("log")
     axes.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
@@ -189,4 +191,3 @@ def _over_distances(axes: Axes) -> None:
     )
     heights = [NEAREST, 1e-2, 1e-1, 1, 10, FARTHEST]
     axes.set_yticks(heights, labels=["≤ 0.001", "0.01", "0.1", "1", "10", "≥ 100"])
-    axes.axhline(FAR, color=GREY, lw=1, ls=":", label="far apart")

@@ -19,7 +19,9 @@ DIAGNOSIS = {
         }
     ],
     "cells": [
-        {"mode": "batch statistics", "order": "stored", "batch_size": size, "accuracy": 1.0}
+        {"mode": mode, "order": order, "batch_size": size, "accuracy": 1.0}
+        for mode in ("precise", "inference", "batch statistics")
+        for order in ("stored", "sorted")
         for size in (1, 2, 5, 7, 20, 100, 1_000)
     ],
     "repeatable": True,
@@ -57,9 +59,14 @@ def test_what_testing_twice_showed_is_a_sentence(repeatable, changed, sentence):
     assert sentence in output.diagnosis(found).splitlines()
 
 
-def model(*cells, **more):
-    """A diagnosis of anybody's model: cells of mode, order, accuracy, distance, one at a time."""
-    keys = ("mode", "order", "accuracy", "distance")
+def model(key, read, **more):
+    """A diagnosis of anybody's model; `read` has by mode a reading as stored and one sorted."""
+    cells = [
+        {"mode": mode, "order": order, "batch_size": 1, "accuracy": None, "distance": 0.0}
+        | {key: reading}
+        for mode, readings in read.items()
+        for order, reading in zip(("stored", "sorted"), readings, strict=True)
+    ]
     return {
         "model": "ckpt/model-7",
         "checkpoint": "ckpt/model-7",
@@ -73,7 +80,7 @@ def model(*cells, **more):
         ],
         "faults": [],
         "notes": ["the logits were found"],
-        "cells": [{"batch_size": 1, **dict(zip(keys, cell, strict=True))} for cell in cells],
+        "cells": cells,
         "gap_points": 12.5,
         "repeatable": True,
         "changed_variables": [],
@@ -82,22 +89,23 @@ def model(*cells, **more):
     }
 
 
+RIGHT = {"precise": (0.76, 0.76), "inference": (0.625, 0.5), "batch statistics": (0.75, 0.25)}
+
+
 def test_the_text_of_a_model_with_labels():
-    found = model(
-        ("batch statistics", "stored", 0.75, 0.3),
-        ("inference", "stored", 0.625, 0.1),
-        ("precise", "stored", 0.76, 0.0),
-    )
     assert (
-        output.diagnosis(found)
+        output.diagnosis(model("accuracy", RIGHT))
         == """\
 ckpt/model-7, 300 examples; output fc/BiasAdd:0, training switch is_training:0
 
 accuracy (%) by examples tested together
 statistics        order         1
 batch statistics  stored    75.00
+batch statistics  sorted    25.00
 inference         stored    62.50
+inference         sorted    50.00
 precise           stored    76.00
+precise           sorted    76.00
 
 how far the moving averages are from the population's statistics
                                 mean off by  variance off
@@ -113,31 +121,31 @@ In order: all is."""
     )
 
 
-def test_the_text_of_a_model_without_labels_says_how_far_outputs_lie_apart_and_move():
-    found = model(
-        ("batch statistics", "stored", None, 0.3),
-        ("inference", "stored", None, 0.125),
-        ("inference", "sorted", None, 1e300),
-        ("precise", "stored", None, 0.0),
-        ("precise", "sorted", None, 0.0),
-        ("batch statistics", "sorted", None, 0.0),
-        gap_points=None,
-    )
-    lines = output.diagnosis(found).splitlines()
+@pytest.mark.parametrize("moved", [True, False])
+def test_without_labels_the_text_says_how_far_outputs_lie_apart_and_move(moved):
+    distances = {
+        "batch statistics": (0.3, 0.0),
+        "inference": (0.125, 1e300 if moved else 0.125),
+        "precise": (0.0, 0.0),
+    }
+    lines = output.diagnosis(model("distance", distances, gap_points=None)).splitlines()
     assert lines[2].startswith("how far the outputs lie from those with precise statistics")
     assert "inference         stored    0.125" in lines
-    assert "inference         sorted     > 99" in lines
+    assert ("inference         sorted     > 99" in lines) == moved
     assert (
         "modes: in inference the outputs lie 0.12 of their spread away from those with precise "
         "statistics, with batch statistics 0.30 (batches of 1)"
     ) in lines
-    assert lines[-5].endswith("that distance in inference is from 0.12 to 1.0e+300")
+    end = "is from 0.12 to 1.0e+300" if moved else "they hardly move what inference gives"
+    assert lines[-5].endswith(end)
     assert "%" not in "".join(lines)
 
 
 @pytest.mark.parametrize("targets", [("new", None), (None, "served"), ("new", "served")])
 def test_the_text_of_a_recalibrated_model_names_what_was_written(targets):
-    found = model() | dict(zip(("checkpoint", "saved_model"), targets, strict=True))
+    found = model("accuracy", RIGHT) | dict(
+        zip(("checkpoint", "saved_model"), targets, strict=True)
+    )
     text = output.model_recalibration(found)
     assert text.startswith("ckpt/model-7: statistics from 300 examples")
     assert "a/rather/long/name/of/a/layer         0.500" in text

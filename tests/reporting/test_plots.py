@@ -106,7 +106,7 @@ def test_the_title_of_a_diagnosis_says_how_a_healthy_one_looks(drawn):
 def test_distances_are_drawn_where_there_are_no_labels(drawn):
     heights = {"precise": 0.0, "inference": 0.5, "batch statistics": 1e300}
     cells = [{**cell, "accuracy": None, "distance": heights[cell["mode"]]} for cell in CELLS]
-    plots.diagnosis({"model": "m" * 90, "examples": 20, "cells": cells}, None)
+    plots.diagnosis({"model": "m" * 90, "examples": 900, "cells": cells}, None)
     (axes,) = drawn[0].axes
     shown = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
     low, high = axes.get_ylim()
@@ -116,7 +116,7 @@ def test_distances_are_drawn_where_there_are_no_labels(drawn):
     assert shown["far apart"] == 0.1
     assert axes.get_ylabel().startswith("distance from the outputs with precise statistics")
     assert axes.get_xlabel() == "examples tested together"
-    assert axes.get_title().startswith("20 examples of ...mmm")
+    assert axes.get_title().startswith("900 examples of ...mmm")
 
 
 def test_a_foreign_model_s_accuracies_have_no_known_chance(drawn):

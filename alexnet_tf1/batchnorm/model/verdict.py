@@ -17,8 +17,10 @@ MEAN_OFF, VARIANCE_OFF = 0.3, 1.5
 # wrong, and none the other way: nine tosses of a coin agree less than once in 200.
 DIFFERENT, ANSWERS = 0.03, 9
 # Outputs differ when they lie this part of their spread apart. They are then still correlated by
-# 1 - 0.1^2 / 2 = 0.995, so that hardly any decision that is made by them changes.
-FAR = 0.1
+# 1 - 0.1^2 / 2 = 0.995, so that hardly any decision that is made by them changes. Of N examples,
+# when they lie this many times 1 / sqrt(N) apart, by which a mean of N is uncertain: in a small
+# network, statistics of 300 out of 600 examples gave outputs 0.11 away from those of all 600.
+FAR, UNCERTAIN = 0.1, 3
 
 _NOT_UPDATED = ("BN101", "BN102", "CK101")
 _IN_BATCH = ("BN201", "BN203")
@@ -69,6 +71,11 @@ def verdict(found: dict[str, Any], remedies: Remedies) -> list[str]:
     return [*wrong, *([f"Not checked: {left_out}."] if left_out else [])]
 
 
+def far_apart(examples: int) -> float:
+    """Returns the distance from which on outputs differ, in spreads of the outputs."""
+    return float(max(FAR, UNCERTAIN / examples**0.5))
+
+
 class Readings:
     """Reads the cells of a diagnosis: accuracies, or without labels distances."""
 
@@ -78,7 +85,8 @@ class Readings:
         self.size = min(found["batch_size"], examples)
         self._cells = {(c["mode"], c["batch_size"], c["order"]): c for c in found["cells"]}
         self.labelled = self._at(INFERENCE)["accuracy"] is not None
-        self._different = max(DIFFERENT, ANSWERS / examples) if self.labelled else FAR
+        accuracy = max(DIFFERENT, ANSWERS / examples)
+        self._different = accuracy if self.labelled else far_apart(examples)
 
     def _at(self, mode: str, size: int | None = None, order: str = "stored") -> dict[str, Any]:
         cell: dict[str, Any] = self._cells[mode, self.size if size is None else size, order]

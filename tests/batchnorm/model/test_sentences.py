@@ -170,6 +170,12 @@ def test_a_few_answers_of_few_examples_are_chance(examples, chance):
     assert ("In order" in verdict(diagnosis, REMEDIES)[0]) == chance
 
 
+@pytest.mark.parametrize(("examples", "chance"), [(100, True), (1_000, False)])
+def test_statistics_of_few_examples_are_uncertain(examples, chance):
+    diagnosis = found(modes(0.2, 0.25, 0), key="distance", examples=examples)
+    assert ("In order" in verdict(diagnosis, REMEDIES)[0]) == chance
+
+
 def test_of_our_runs_it_says_how_much_of_the_start_is_left():
     diagnosis = found(FORGOTTEN, layers={"bn": OFF})
     diagnosis["layers"][0]["lag"] = 0.5
