@@ -158,15 +158,16 @@ class Readings:
 def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> Iterator[str]:
     """Speaks of moving averages that do not fit, those that were never updated first."""
     off, fit = _split_by_distance(found["layers"])
-    constant = _layers_with(found, "BN103")
-    unread = _layers_with(found, "BN203")
-    forgotten = [name for name in _layers_with(found, *_NOT_UPDATED) if name not in constant]
-    unsaved = [name for name in _layers_with(found, "CK102") if name not in forgotten]
+    unread = _layers_with(found, *_IN_BATCH)  # whatever their averages are, they do no harm
+    constant = [name for name in _layers_with(found, "BN103") if name not in unread]
+    forgotten = [
+        name for name in _layers_with(found, *_NOT_UPDATED) if name not in (*constant, *unread)
+    ]
+    unsaved = [name for name in _layers_with(found, "CK102") if name not in (*forgotten, *unread)]
     mend = _mend(readings, remedies)
     if bad := [name for name in forgotten if name not in fit]:
-        read = [name for name in bad if name not in unread] or bad
         yield (
-            f"Training never updated the moving averages of {listed(read)}, and inference reads "
+            f"Training never updated the moving averages of {listed(bad)}, and inference reads "
             f"them: {readings.modes()}. {mend}; {remedies.update}."
         )
     elif forgotten:

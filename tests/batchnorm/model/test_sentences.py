@@ -97,6 +97,10 @@ FORGOTTEN = modes(0.7, 0.5, 0.71)
             for rule in ("BN201", "BN203")
         ),
         (
+            found(by_batch, [("CK101", "bn"), ("BN201", "bn"), ("BN101", "bn")], {"bn": OFF}),
+            ["bn normalises with the test batch"],  # and reads no averages
+        ),
+        (
             found(by_batch),
             ["depend on the rest of the batch", "10.0% to 70.0%", "no fault that is known"],
         ),
