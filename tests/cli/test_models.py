@@ -78,7 +78,7 @@ MODEL = ["m/model 1", "--feed", "x:0=x.npy"]
 
 def test_diagnose_reads_the_options_explains_and_writes(calls, capsys, tmp_path):
     status = cli.main(
-        ["diagnose", *MODEL, "--set", "keep=1", "--examples=6", "--labels=d.npz:y", "--logits=y",
+        ["diagnose", *MODEL, "--set", "keep=1", "--examples=6", "--labels=d.npz:y", "--logits=y z",
          "--is-training=a", "--is-training=False", "--batch-size=4", "--trust", "--out=new/here",
          "--json"]
     )  # fmt: skip
@@ -88,7 +88,7 @@ def test_diagnose_reads_the_options_explains_and_writes(calls, capsys, tmp_path)
     assert (path, examples.count, labels) == ("m/model 1", 6, [0, 1, 0, 1, 0, 1])
     assert {*examples.arrays, *examples.constants} == {"x:0", "keep"}
     assert more == {
-        "logits": "y", "is_training": ["a", False], "batch_size": 4, "trust": True,
+        "logits": "y z", "is_training": ["a", False], "batch_size": 4, "trust": True,
     }  # fmt: skip
     found = json.loads(out)
     assert json.loads((tmp_path / "new/here/diagnose.json").read_text()) == found
@@ -97,7 +97,7 @@ def test_diagnose_reads_the_options_explains_and_writes(calls, capsys, tmp_path)
         "Training never updated the moving averages of bn, and inference reads them: 25.0% in "
         "inference, 75.0% with batch statistics, 75.0% with precise ones. Mend this checkpoint "
         "with `alexnet-tf1 recalibrate 'm/model 1' --feed x:0=x.npy --set keep=1 --examples 6 "
-        "--logits y --is-training a --is-training False --batch-size 4 --trust --out "
+        "--logits 'y z' --is-training a --is-training False --batch-size 4 --trust --out "
         "'m/model 1-recalibrated'`; build the training op under "
         "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))."
     ]
