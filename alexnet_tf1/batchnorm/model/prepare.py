@@ -23,7 +23,7 @@ from alexnet_tf1.batchnorm.model.edit import GraphEdit
 from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.inline import inlined
 from alexnet_tf1.batchnorm.model.source import Model
-from alexnet_tf1.batchnorm.model.spots import Found, Spots
+from alexnet_tf1.batchnorm.model.spots import Found, Spots, nodes_in_loops
 from alexnet_tf1.errors import UserError
 
 # Operations that have no value until something outside of the session gives them one.
@@ -72,7 +72,8 @@ class Prepared:
         """Begins a copy with the switches at inference and placeholders for what is fed."""
         edit = GraphEdit(self.graph_def)
         for tensor, value in self.inference.assumed.items():
-            self._hold(edit, tensor, value)
+            if self.provenance.nodes[tensor.node].op != "VarHandleOp":  # its reads are held
+                self._hold(edit, tensor, value)
         for name, fed in self.feeds.items():
             placed = edit.graft(self.placeholder(name), self._placeholder(fed), {})["x"]
             edit.replace(fed, placed)
@@ -141,7 +142,11 @@ def prepare(
     trained: set[Any] = set()
     for name in choices.train_ops(None, training):
         trained |= training.executed(flat.run_nodes(name))
+    if not layers:
+        raise UserError(f"{model.name} holds no batch normalisation, as far as can be told")
     outputs = choices.outputs(logits, trained, training, inference).tensors
+    if logits is None and not source.outputs:
+        outputs = _last(outputs, inference)
     if not outputs:
         raise UserError(
             f"{model.name}: no output was found; name what inference computes with --logits"
@@ -209,9 +214,12 @@ def _check_complete(prepared: Prepared) -> None:
     ]
     if waiting:
         listed = ", ".join(f"{node.name} {_shown(_shape_of(node))}" for node in waiting[:8])
+        several = len(prepared.outputs) > 1
+        choice = f", or one of {', '.join(prepared.outputs)} with --logits" if several else ""
         raise UserError(
             f"{prepared.model.name}: nothing is fed to {listed}; give one value an example with "
-            "--feed NAME=FILE, one for all with --set NAME=VALUE (any tensor behind it will do)"
+            "--feed NAME=FILE or one for all with --set NAME=VALUE, to it or to a tensor behind "
+            f"it{choice}"
         )
 
 
@@ -223,6 +231,19 @@ def _shown(shape: tf.TensorShape) -> str:
     if shape.rank is None:
         return "(shape unknown)"
     return "[" + ", ".join("?" if size is None else str(size) for size in shape.as_list()) + "]"
+
+
+def _last(outputs: list[Tensor], inference: Folding) -> list[Tensor]:
+    """Those of the outputs that can be fetched and that no other one is computed from."""
+    loops = nodes_in_loops(inference.flat)
+    fetched = [tensor for tensor in outputs if tensor.node not in loops]
+    before = {
+        tensor: {t.node for t in inference.data_cone([tensor])} - {tensor.node}
+        for tensor in fetched
+    }
+    return [
+        tensor for tensor in fetched if not any(tensor.node in cone for cone in before.values())
+    ]
 
 
 def _names(*given: Any) -> Iterable[str]:
