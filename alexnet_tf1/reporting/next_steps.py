@@ -29,8 +29,7 @@ def after_gap(folder: str, points: float) -> list[str]:
     if not points > LARGE_GAP:
         return []
     return [
-        f"The model is {points:.1f} points worse in inference than with batch statistics. "
-        "This tells why:",
+        f"{points:.2f} points worse in inference than with batch statistics. This tells why:",
         command(f"diagnose {quoted(folder)}"),
         "This mends it, in a new checkpoint; no weight changes:",
         command(f"recalibrate {quoted(folder)}"),

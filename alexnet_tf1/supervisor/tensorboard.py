@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.struct_pb2 import Struct
 
 from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.reporting.compare import OF_LOGGING
 from alexnet_tf1.reporting.event_images import Drawn
 from alexnet_tf1.supervisor.periodic_test import Tested
 
@@ -139,15 +140,14 @@ def table(config: TrainConfig) -> str:
 
 
 def hparams(config: TrainConfig) -> bytes:
-    """Encodes the settings as TensorBoard's plugin "hparams" reads them, which is not installed.
+    """Encodes the settings of what is trained for TensorBoard's plugin "hparams".
 
-    That is an HParamsPluginData whose field 3 is a SessionStartInfo, whose field 1 maps names to
-    google.protobuf.Value: as a google.protobuf.Struct is encoded.
+    TensorBoard need not be installed. The plugin reads an HParamsPluginData, whose field 3 is a
+    SessionStartInfo, whose field 1 maps names to google.protobuf.Value, like a Struct's.
     """
     settings = dataclasses.asdict(config)
-    known = {k: v for k, v in settings.items() if v is not None and not k.endswith("_dir")}
     start = Struct()
-    start.update(known)
+    start.update({name: value for name, value in settings.items() if name not in OF_LOGGING})
     encoded: bytes = start.SerializeToString(deterministic=True)
     length, rest = bytearray(), len(encoded)
     while rest > 127:  # seven bits a byte, the lowest first

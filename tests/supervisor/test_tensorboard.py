@@ -18,6 +18,7 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.reporting.compare import OF_LOGGING
 from alexnet_tf1.supervisor import periodic_test as midway
 from alexnet_tf1.supervisor import run
 from alexnet_tf1.supervisor import tensorboard as events
@@ -122,7 +123,7 @@ def test_the_settings_are_what_tensorboard_calls_hparams(folders):
     found = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
     settings = {name: getattr(v, v.WhichOneof("kind")) for name, v in found.hparams.items()}
     config = json.loads((folders[0] / "config.json").read_text())
-    assert settings == {k: v for k, v in config.items() if k not in ("run_dir", "data_dir")}
+    assert settings == {k: v for k, v in config.items() if k not in OF_LOGGING}
 
 
 @pytest.mark.parametrize("finite", [True, False])
