@@ -99,8 +99,9 @@ def test_the_guide_explains_five_words_in_a_line_each_and_that_figures_differ():
     beginning, glossary = guide.split("## Glossary\n\n")
     words = re.findall(r"^- \*\*(.+?)\*\*: .+\.$", glossary.split("\n## ")[0], re.M)
     assert words == [
-        "batch statistics", "moving averages", "precise (population) statistics", "inference", "gap",
-    ]  # fmt: skip
+        *("batch statistics", "moving averages", "precise (population) statistics"),
+        *("inference", "gap"),
+    ]
     assert "Your figures will\ndiffer" in beginning
     assert "(docs/guide.md#glossary)" in (ROOT / "README.md").read_text(encoding="utf-8")
 

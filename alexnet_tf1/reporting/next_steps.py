@@ -3,7 +3,8 @@
 import shlex
 from typing import Any
 
-from alexnet_tf1.reporting.text import COMMAND, one_line
+from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import COMMAND
 
 LARGE_GAP = 2.0  # points; runs in order measured at most 0.7 (docs/gap.md)
 
@@ -57,5 +58,5 @@ def after_recalibration(found: dict[str, Any]) -> list[str]:
 
 
 def command(text: str) -> str:
-    """Makes a line of a command, which `text.show` does not break."""
+    """Makes a line of a command, which `terminal.show` does not break."""
     return one_line(f"{COMMAND}alexnet-tf1 {text}")
