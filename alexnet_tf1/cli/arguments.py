@@ -10,6 +10,7 @@ import alexnet_tf1
 from alexnet_tf1.cli import commands
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import show
 
 
 def text(given: str) -> str:
@@ -341,7 +342,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line and the status of bad usage."""
-        print(one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
+        show(one_line(f"error: {message}; see {self.prog} --help"), sys.stderr)
         raise SystemExit(commands.BAD_INPUT)
 
 

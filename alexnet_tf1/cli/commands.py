@@ -16,8 +16,9 @@ from alexnet_tf1.cli import models, output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
-from alexnet_tf1.reporting.text import columns, one_line, show
+from alexnet_tf1.reporting.text import one_line
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.system.terminal import columns, show
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -102,7 +103,7 @@ def audit(
     if explain is not None:
         from alexnet_tf1.batchnorm.rules import registry
 
-        print(registry.explain(explain))
+        show(registry.explain(explain))
         return DONE
     if not models:
         raise UserError("audit needs a MODEL, or --explain RULE; see alexnet-tf1 audit --help")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from alexnet_tf1.cli import arguments
 from alexnet_tf1.cli.commands import BAD_INPUT
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.reporting.text import one_line, show
+from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import show
 
 
 def main(argv: Sequence[str] | None = None) -> int:

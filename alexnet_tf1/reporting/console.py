@@ -13,10 +13,11 @@ from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.reporting import next_steps
-from alexnet_tf1.reporting.text import aligned, broken, columns, listed, one_line, show
+from alexnet_tf1.reporting.text import aligned, listed, one_line
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
+from alexnet_tf1.system.terminal import broken, columns, show
 
 Rows = list[tuple[str, str]]  # label, text
 
@@ -59,13 +60,13 @@ class Console:
             show("\n".join(next_steps.after_stop(str(run.folder), result["workers"])))
         elif self.quiet:
             data = result["dataset"]
-            print(
+            show(
                 f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
                 f"{100 * result['test_accuracy_full']:.2f}% in inference, "
                 f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
                 f"(gap {result['gap_points']:+.2f} points)"
             )
-            print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
+            show(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
         else:
             _show(_after(run, result), [])
             if hints := next_steps.after_gap(str(run.folder), result["gap_points"]):

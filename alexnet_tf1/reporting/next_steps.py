@@ -3,7 +3,8 @@
 import shlex
 from typing import Any
 
-from alexnet_tf1.reporting.text import COMMAND, one_line
+from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import COMMAND
 
 LARGE_GAP = 2.0  # points; runs in order measured at most 0.7 (docs/gap.md)
 
@@ -29,8 +30,7 @@ def after_gap(folder: str, points: float) -> list[str]:
     if not points > LARGE_GAP:
         return []
     return [
-        f"The model is {points:.1f} points worse in inference than with batch statistics. "
-        "This tells why:",
+        f"{points:.2f} points worse in inference than with batch statistics. This tells why:",
         command(f"diagnose {quoted(folder)}"),
         "This mends it, in a new checkpoint; no weight changes:",
         command(f"recalibrate {quoted(folder)}"),
@@ -58,5 +58,5 @@ def after_recalibration(found: dict[str, Any]) -> list[str]:
 
 
 def command(text: str) -> str:
-    """Makes a line of a command, which `text.show` does not break."""
+    """Makes a line of a command, which `terminal.show` does not break."""
     return one_line(f"{COMMAND}alexnet-tf1 {text}")
