@@ -94,6 +94,18 @@ def test_the_page_of_commands_explains_what_each_option_does_not_its_opposite():
     assert "--fast" in sections["train"]
 
 
+def test_the_guide_explains_five_words_in_a_line_each_and_that_figures_differ():
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    beginning, glossary = guide.split("## Glossary\n\n")
+    words = re.findall(r"^- \*\*(.+?)\*\*: .+\.$", glossary.split("\n## ")[0], re.M)
+    assert words == [
+        *("batch statistics", "moving averages", "precise (population) statistics"),
+        *("inference", "gap"),
+    ]
+    assert "Your figures will\ndiffer" in beginning
+    assert "(docs/guide.md#glossary)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 
 

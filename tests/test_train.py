@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import tensorflow.compat.v1 as tf
 from support.forked import Command
 from support.small_set import TINY
 
+from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
@@ -179,18 +181,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_log(small_data, t
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
 )
 def test_a_signal_stops_between_steps_and_saves(number, tmp_path):
-    options = ["--run-dir", tmp_path / "run", "--log-every", "5"]
+    options = ["--run-dir", tmp_path / "a run", "--log-every", "5"]
     command = Command(["train", "--dataset", "synthetic", *options], tmp_path / "output")
     command.wait_for("[Train]")
     os.kill(command.process.pid, number)
     sent = time.monotonic()
     assert command.end(30) == 128 + number
     assert time.monotonic() - sent < 20  # promised: 5 s; a loaded machine gets more
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    result = json.loads((tmp_path / "a run" / "result.json").read_text())
     assert result["stopped_by"] == number
     assert result["test_accuracy_full"] is None
-    assert f"Stopped after step {result['steps']}" in command.text()
-    names = [path.name for path in (tmp_path / "run/checkpoints").glob("*.index")]
+    said = command.text().splitlines()
+    stop = next(n for n, line in enumerate(said) if line.startswith("Stopped after step"))
+    assert said[stop].startswith(f"Stopped after step {result['steps']}; ")
+    resume = f"alexnet-tf1 train --resume --run-dir '{tmp_path}/a run'"
+    assert said[stop + 1 :] == ["Go on with:", f"    {resume}"]
+    given = vars(parser().parse_args(shlex.split(resume)[1:]))
+    assert (given["resume"], given["run_dir"]) == (True, str(tmp_path / "a run"))
+    names = [path.name for path in (tmp_path / "a run/checkpoints").glob("*.index")]
     assert names == [f"model.ckpt-{result['steps']}.index"]
 
 

@@ -10,6 +10,7 @@ import alexnet_tf1
 from alexnet_tf1.cli import commands
 from alexnet_tf1.config import TrainConfig, option
 from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import show
 
 
 def text(given: str) -> str:
@@ -118,9 +119,55 @@ _SETTINGS = {
 }
 
 RUN = value("run", "RUN", "a run folder")
+RUN_OR_NEWEST = value("run", "RUN", "a run folder (default: the newest under runs/)", nargs="?")
 CHECKPOINT = value("--checkpoint", "STEP|PREFIX", "which checkpoint (default: the newest)")
-ON_RUN = [RUN, CHECKPOINT, value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)")]
+ON_RUN = [
+    RUN_OR_NEWEST,
+    CHECKPOINT,
+    value("--data-dir", "DIR", "folder of CIFAR-10 (default: the run's)"),
+]
 JSON = switch("--json", "print JSON only", dest="as_json")
+ON_RUN_OR_MODEL = [
+    value(
+        "run",
+        "RUN|MODEL",
+        "a run folder (default: the newest under runs/); or of any TF1 model a checkpoint's prefix "
+        "with its .meta file, or a SavedModel folder",
+        nargs="?",
+    ),
+    value("--checkpoint", "STEP|PREFIX", "RUN: which checkpoint (default: the newest)"),
+    value("--data-dir", "DIR", "RUN: folder of CIFAR-10 (default: the run's)"),
+    value(
+        "--feed",
+        "NAME=FILE[:KEY]",
+        "MODEL: what a placeholder or any other tensor is fed, an example along the first axis: a "
+        ".npy file, or the array KEY of a .npz file; may be given again",
+        action="append",
+    ),
+    value(
+        "--set",
+        "NAME=VALUE",
+        "MODEL: what is fed with every batch, as a keep probability: a number, true or false; may "
+        "be given again",
+        action="append",
+    ),
+    value("--logits", "NAME", "MODEL: the output (default: found)"),
+    value(
+        "--is-training",
+        "NAME",
+        "MODEL: training switch, may be given again (default: found); True or False for a graph "
+        "built with a constant",
+        text_or_bool,
+        action="append",
+    ),
+    value("--batch-size", "N", "MODEL: examples in a batch (default: 100)", positive),
+    value("--examples", "N", "MODEL: how many, the first ones (default: all)", positive),
+    switch(
+        "--trust",
+        "MODEL: run its graph though it touches files, processes or Python",
+        default=None,
+    ),
+]
 
 # The command, its line in the program's --help, and its arguments in the order of its own --help.
 COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
@@ -146,10 +193,21 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         ],
     ),
     commands.diagnose: (
-        "measure the training-vs-inference gap",
+        "measure the training-vs-inference gap, of a run or of any TF1 model",
         [
-            *ON_RUN,
-            value("--images", "N", "test images", positive, 2_000),
+            *ON_RUN_OR_MODEL,
+            value("--images", "N", "RUN: test images (default: 2000)", positive),
+            value(
+                "--labels",
+                "FILE[:KEY]",
+                "MODEL: class numbers of the examples, a file as of --feed; without them outputs "
+                "are compared",
+            ),
+            value(
+                "--out",
+                "DIR",
+                "folder for diagnose.json and diagnose.png (default: RUN; of a MODEL, this folder)",
+            ),
             value(
                 "--fail-gap",
                 "POINTS",
@@ -211,13 +269,26 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
         [value("checkpoint", "CHECKPOINT", "a prefix, file or folder"), JSON],
     ),
     commands.recalibrate: (
-        "re-estimate population statistics (Precise-BN)",
-        [*ON_RUN, value("--images", "N", "training images to estimate from", positive, 1_000)],
+        "re-estimate population statistics (Precise-BN), of a run or of any TF1 model",
+        [
+            *ON_RUN_OR_MODEL,
+            value(
+                "--images", "N", "RUN: training images to estimate from (default: 1000)", positive
+            ),
+            value("--out", "PREFIX", "MODEL: the new checkpoint, with its .meta file"),
+            value(
+                "--saved-model",
+                "DIR",
+                "MODEL: also or instead a SavedModel for inference, in which each normalisation "
+                "uses the estimated statistics; a new or empty folder",
+            ),
+            JSON,
+        ],
     ),
     commands.predict: (
         "likeliest classes of image files",
         [
-            RUN,
+            RUN_OR_NEWEST,
             value("images", "IMAGE", "an image file", nargs="+"),
             CHECKPOINT,
             value("--top", "N", "classes to name", positive, 3),
@@ -254,11 +325,24 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, as all of this program's are."""
+    """An ArgumentParser whose errors are one line, as all of this program's are.
+
+    Operands may stand on both sides of an option: `predict RUN --top 1 IMAGE`.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Gives the operands after an option to the argument that takes several."""
+        found, left = super().parse_known_args(args, namespace)
+        more = [operand for operand in left if operand and not operand.startswith("-")]
+        several = [a.dest for a in self._actions if not a.option_strings and a.nargs in ("+", "*")]
+        if more and several:
+            getattr(found, several[0]).extend(more)
+            left = [operand for operand in left if operand not in more]
+        return found, left
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line and the status of bad usage."""
-        print(one_line(f"error: {message}; see {self.prog} --help"), file=sys.stderr)
+        show(one_line(f"error: {message}; see {self.prog} --help"), sys.stderr)
         raise SystemExit(commands.BAD_INPUT)
 
 

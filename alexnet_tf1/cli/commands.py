@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from alexnet_tf1.cli import output
+from alexnet_tf1.cli import models, output
 from alexnet_tf1.distributed.cluster import from_environment
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
 from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.system.terminal import columns, show
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
 
@@ -53,23 +55,35 @@ def launch(workers: int, training: list[str]) -> int:
     return launching.launch(workers, training)
 
 
-def evaluate(run: str, as_json: bool, **settings: Any) -> int:
+def evaluate(run: str | None, as_json: bool, **settings: Any) -> int:
     """Tests every image exactly once, in inference and in batch-statistics mode."""
+    run = _or_newest(run)
     import_tensorflow()
     from alexnet_tf1.gap.both_modes import evaluate_run
 
     return _show(evaluate_run(run, **settings), output.evaluation, as_json)
 
 
-def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
-    """Measures accuracy by statistics mode, test batch size and order, and says what is wrong.
+def diagnose(
+    run: str | None, as_json: bool, fail_gap: float | None, out: str | None, **given: Any
+) -> int:
+    """Measures how a model answers by statistics mode, test batch size and order.
 
-    All on the same test images. Writes diagnose.json and diagnose.png into RUN.
+    All on the same examples: of a run, its test images; of any other TF1 model, what --feed names.
+    Says what is wrong and what mends it. Without labels it measures how far outputs lie apart,
+    relative to their spread. Writes diagnose.json and diagnose.png.
     """
+    model = models.find_model(run, given)
+    if model is not None and fail_gap is not None and given["labels"] is None:
+        raise UserError("--fail-gap is a difference of accuracies; add --labels FILE")
+    run = _or_newest(run)
     import_tensorflow()
-    from alexnet_tf1.gap import diagnose as gap
+    if model is None:
+        from alexnet_tf1.gap import diagnose as gap
 
-    found = gap.diagnose(run, **settings)
+        found = gap.diagnose(run, out=out, **models.of_run(given))
+    else:
+        found = models.diagnose(model, out or ".", given)
     _show(found, output.diagnosis, as_json)
     return FAULTS if fail_gap is not None and found["gap_points"] > fail_gap else DONE
 
@@ -89,7 +103,7 @@ def audit(
     if explain is not None:
         from alexnet_tf1.batchnorm.rules import registry
 
-        print(registry.explain(explain))
+        show(registry.explain(explain))
         return DONE
     if not models:
         raise UserError("audit needs a MODEL, or --explain RULE; see alexnet-tf1 audit --help")
@@ -104,14 +118,14 @@ def audit(
         except UserError as error:
             if len(models) == 1:
                 raise
-            print(one_line(f"error: {error}"), file=sys.stderr)
+            show(one_line(f"error: {error}"), sys.stderr)
             status = BAD_INPUT
             continue
         reports.append(found)
         if found["faults"]:
             status = max(status, FAULTS)
         if not as_json:
-            print(output.faults(model, found))
+            show(output.faults(model, found))
     if as_json:
         print(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
     return status
@@ -129,23 +143,38 @@ def doctor(checkpoint: str, as_json: bool) -> int:
     return _show(found, lambda found: output.faults(found["checkpoint"], found), as_json)
 
 
-def recalibrate(run: str, **settings: Any) -> int:
-    """Estimates the normalisations' statistics from training images into a new checkpoint.
+def recalibrate(run: str | None, as_json: bool, **given: Any) -> int:
+    """Estimates the normalisations' statistics from training examples into a new checkpoint.
 
-    From then on it is the run's newest. The weights and the other checkpoints stay as they are.
+    Of a run, from its training images; the new checkpoint is then the run's newest. Of any other
+    TF1 model, from what --feed names. No weight changes, and the other checkpoints stay.
     """
+    model = models.find_model(run, given)
+    if model is not None and not (given["out"] or given["saved_model"]):
+        raise UserError(
+            "recalibrate needs to know where to write: --out PREFIX for a checkpoint, or "
+            "--saved-model DIR"
+        )
+    run = _or_newest(run)
     import_tensorflow()
+    if model is not None:
+        return _show(models.recalibrate(model, given), output.model_recalibration, as_json)
     from alexnet_tf1.gap import recalibrate as repair
 
-    return _show(repair.recalibrate(run, **settings), output.recalibration)
+    found = repair.recalibrate(run, **models.of_run(given))
+    return _show(found, output.recalibration, as_json)
 
 
-def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
+def predict(run: str | None, images: list[str], as_json: bool, **settings: Any) -> int:
     """Classifies PNG, JPEG, BMP or GIF files of any size, each by itself.
 
     Each is centre-cropped to a square and resized to 32 x 32. Refuses a model that normalises with
-    the test batch.
+    the test batch. The first operand is the RUN unless it is a file.
     """
+    operands = images if run is None else [run, *images]
+    first, *others = operands
+    is_run = os.path.isdir(first) or (len(others) > 0 and not os.path.exists(first))
+    run, images = (first, others) if is_run else (_or_newest(None), operands)
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
@@ -189,7 +218,18 @@ def compare(folders: list[str], out: str, as_json: bool) -> int:
     """
     from alexnet_tf1.reporting import compare as comparing
 
-    return _show(comparing.compare(folders, out), output.comparison, as_json)
+    width = columns(sys.stdout)
+    return _show(
+        comparing.compare(folders, out), lambda found: output.comparison(found, width), as_json
+    )
+
+
+def _or_newest(run: str | None) -> str:
+    """Takes the newest run where none was named, and says which."""
+    if run is None:
+        run = runs.newest()
+        show(one_line(f"run: {run}, the newest under {runs.RUNS}/"), sys.stderr)
+    return run
 
 
 def import_tensorflow() -> None:
@@ -222,5 +262,8 @@ def _show(
     found: dict[str, Any], form: Callable[[dict[str, Any]], str], as_json: bool = False
 ) -> int:
     """Prints a result as text for people or as one JSON document; the status tells of faults."""
-    print(json.dumps(found, indent=2) if as_json else form(found))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(form(found))
     return FAULTS if found.get("faults") else DONE

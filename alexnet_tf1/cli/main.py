@@ -8,6 +8,7 @@ from alexnet_tf1.cli import arguments
 from alexnet_tf1.cli.commands import BAD_INPUT
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting.text import one_line
+from alexnet_tf1.system.terminal import show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(arguments.parser().parse_args(argv))
     command: Callable[..., int] = given.pop("command")
     # As one plain line, without the place in the code.
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: show(f"warning: {message}", sys.stderr)
     try:
         return command(**given)
     except UserError as error:
-        print(one_line(f"error: {error}"), file=sys.stderr)
+        show(one_line(f"error: {error}"), sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

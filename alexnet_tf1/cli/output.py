@@ -1,8 +1,11 @@
 """The text that each command prints; `--json` prints the same as data."""
 
+import itertools
 import sys
 from typing import Any
 
+from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE, Readings
+from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.compare_table import comparison_table
 from alexnet_tf1.reporting.text import aligned, one_line
 
@@ -21,41 +24,102 @@ def evaluation(found: dict[str, Any]) -> str:
         flip = 100 * found["flip_accuracy_full"]
         lines.append(f"with mirror images, two passes each: {flip:.2f}%")
     lines += [one_line(f"written: {path}") for path in found.get("pictures", {}).values()]
+    lines += next_steps.after_gap(found["run"], found["gap_points"])
     return "\n".join(lines)
 
 
 def diagnosis(found: dict[str, Any]) -> str:
-    """Formats the tables of accuracies and layers, and the verdict; `found` from gap.diagnose."""
-    data = found["dataset"]
-    sizes = sorted({cell["batch_size"] for cell in found["cells"]})
-    lines = [
-        f"{found['checkpoint']}, first {found['images']:,} test images of {data['name']}",
-        "",
-        "accuracy (%) by images tested together",
-        f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>8,}" for size in sizes),
-    ]
-    accuracies = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
-    for mode, order in dict.fromkeys((mode, order) for mode, order, _ in accuracies):
-        row = "".join(f"{100 * accuracies[mode, order, size]:>8.2f}" for size in sizes)
-        lines.append(f"{mode:<18}{order:<8}{row}")
-    lines += [
-        "",
-        "how far the moving averages are from the population's statistics",
-        f"{'layer':<24}{'mean (std. dev.)':>18}{'variance (ratio)':>18}{'initial value left':>20}",
-        *(
-            f"{layer['name']:<24}{layer['mean_distance']:>18.3f}{layer['variance_distance']:>18.3f}"
-            f"{100 * layer['lag']:>19.2g}%"
-            for layer in found["layers"]
-        ),
-        "",
-        f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
-        f"{found['batch_size']})",
-        f"evaluating twice {'agrees' if found['repeatable'] else 'DISAGREES'} and changes "
-        f"{len(found['changed_variables'])} variables",
-        "",
-        *found["verdict"],
-    ]
+    """Formats the tables of answers and layers, and the verdict; `found` as in diagnose.json."""
+    lines = [one_line(_measured_on(found)), "", *_answers(found), ""]
+    if found["layers"]:
+        lines += ["how far the moving averages are from the population's statistics"]
+        lines += [*_distances(found["layers"]), ""]
+    if found["gap_points"] is not None:
+        lines.append(
+            f"gap: {found['gap_points']:+.2f} points (batch statistics minus inference, batches of "
+            f"{found['batch_size']})"
+        )
+    else:
+        readings = Readings(found)
+        moved = f"by their size and order that distance in inference is {readings.span()}"
+        lines += [
+            f"modes: {readings.modes()} (batches of {readings.size})",
+            f"batches: {moved if readings.is_moved() else 'they hardly move what inference gives'}",
+        ]
+    lines += [_testing_twice(found), ""]
+    lines += [one_line(f"note: {note}") for note in found.get("notes", ())]
+    lines += [one_line(sentence) for sentence in found["verdict"]]
     return "\n".join(lines)
+
+
+def _measured_on(found: dict[str, Any]) -> str:
+    if "model" not in found:
+        data = found["dataset"]["name"]
+        return f"{found['checkpoint']}, first {found['images']:,} test images of {data}"
+    switches = ", ".join(map(str, found["is_training"])) or "none"
+    return (
+        f"{found['checkpoint'] or found['model']}, {found['examples']:,} examples; output "
+        f"{found['logits']}, training switch {switches}"
+    )
+
+
+def _answers(found: dict[str, Any]) -> list[str]:
+    """Formats a row for each kind of statistics and order: accuracies, or without any distances."""
+    cells = {(c["mode"], c["order"], c["batch_size"]): c for c in found["cells"]}
+    labelled = all(cell["accuracy"] is not None for cell in cells.values())
+    sizes = sorted({size for *_, size in cells})
+    what = "examples" if "model" in found else "images"
+    if labelled:
+        lines = [f"accuracy (%) by {what} tested together"]
+    else:
+        lines = [
+            "how far the outputs lie from those with precise statistics, by examples tested",
+            "together; 1 is as far as outputs of different examples lie from their mean",
+        ]
+    lines.append(f"{'statistics':<18}{'order':<8}" + "".join(f"{size:>7,}" for size in sizes))
+    for mode, order in itertools.product((BATCH, INFERENCE, PRECISE), ("stored", "sorted")):
+        row = [cells[mode, order, size] for size in sizes]
+        figures = [
+            f"{100 * cell['accuracy']:.2f}" if labelled else _short(cell["distance"])
+            for cell in row
+        ]
+        lines.append(f"{mode:<18}{order:<8}" + "".join(f"{figure:>7}" for figure in figures))
+    return lines
+
+
+def _short(distance: float) -> str:
+    """Writes a distance of any size in six characters."""
+    return f"{distance:.3f}" if distance < 99 else "> 99"
+
+
+def _distances(layers: list[dict[str, Any]]) -> list[str]:
+    """Formats a row for each layer, with what is left of the start where that is known."""
+    lags = any("lag" in layer for layer in layers)
+    width = max(24, *(len(layer["name"]) + 1 for layer in layers))
+    lines = [
+        f"{'':<{width}}{'mean off by':>13}{'variance off':>14}"
+        + f"{'share of the initial value':>28}" * lags,
+        f"{'layer':<{width}}{'(std. dev.)':>13}{'by (factor)':>14}"
+        + f"{'still in the average':>28}" * lags,
+    ]
+    for layer in layers:
+        mean, variance = layer["mean_distance"], layer["variance_distance"]
+        kept = "keeps no averages" if mean is None else f"{mean:>13.3f}{variance:>14.3f}"
+        left = f"{_percent(layer['lag']):>28}" if lags else ""
+        lines.append(one_line(f"{layer['name']:<{width}}{kept:>27}{left}"))
+    return lines
+
+
+def _percent(share: float) -> str:
+    return "< 0.1%" if 0 < share < 0.001 else f"{100 * share:.1f}%"
+
+
+def _testing_twice(found: dict[str, Any]) -> str:
+    """Says what testing did besides measuring: nothing, in a healthy model."""
+    same, changed = found["repeatable"], len(found["changed_variables"])
+    answers = "the same answers" if same else "DIFFERENT answers"
+    count = f"{changed or 'no'} variable{'s' * (changed > 1)}"
+    return f"testing twice gives {answers} {'but' if same and changed else 'and'} changes {count}"
 
 
 def faults(name: str, found: dict[str, Any]) -> str:
@@ -77,7 +141,7 @@ def faults(name: str, found: dict[str, Any]) -> str:
 
 
 def recalibration(found: dict[str, Any]) -> str:
-    """Formats the accuracies before and after; `found` from gap.recalibrate."""
+    """Formats the accuracies before and after, and what comes next; `found` from recalibrate."""
     data = found["dataset"]
     lines = [
         f"population statistics from {found['images']:,} training images; inference accuracy on "
@@ -88,8 +152,27 @@ def recalibration(found: dict[str, Any]) -> str:
             for fc_batch_norm, accuracy in found["test_accuracy_full"].items()
         ),
         f"written to {found['checkpoint']}; weights unchanged",
+        *next_steps.after_recalibration(found),
     ]
     return "\n".join(lines)
+
+
+def model_recalibration(found: dict[str, Any]) -> str:
+    """Formats what was written of any TF1 model; `found` from batchnorm.model.repair."""
+    lines = [
+        f"{found['model']}: statistics from {found['examples']:,} examples; how far its averages "
+        "were from them",
+        *_distances(found["layers"]),
+        *(f"note: {note}" for note in found["notes"]),
+    ]
+    if found["checkpoint"]:
+        lines.append(f"written to {found['checkpoint']}; all other variables unchanged")
+    if found["saved_model"]:
+        lines.append(
+            f"written to {found['saved_model']}, a SavedModel that judges each example by itself; "
+            "signature serving_default"
+        )
+    return "\n".join(one_line(line) for line in lines)
 
 
 def prediction(found: dict[str, Any]) -> str:
@@ -148,10 +231,13 @@ def environment(found: dict[str, Any]) -> str:
     return "\n".join(one_line(line) for line in aligned(rows))
 
 
-def comparison(found: dict[str, Any]) -> str:
-    """Formats the table of runs and the files written; `found` from reporting.compare."""
+def comparison(found: dict[str, Any], width: int | None) -> str:
+    """Formats the table of runs and the files written; `found` from reporting.compare.
+
+    A table that is wider than a terminal of `width` columns becomes several.
+    """
     written = one_line(f"written: {', '.join(found['files'])}")
-    return f"{comparison_table(found)}\n\n{written}"
+    return f"{comparison_table(found, width)}\n\n{written}"
 
 
 def _statistics(found: dict[str, Any]) -> str:

@@ -128,9 +128,9 @@ def whereabouts() -> Whereabouts:
     except UserError as error:
         return Whereabouts(folder, named_by, "damaged", remedy=str(error))
     if all(published):
-        return Whereabouts(folder, named_by, "the published files, verified", True)
+        return Whereabouts(folder, named_by, "the official files, verified", True)
     return Whereabouts(
-        folder, named_by, "not the published files (MD5 differs): used, marked as not verified"
+        folder, named_by, "not the official files (MD5 differs); results are marked not verified"
     )
 
 

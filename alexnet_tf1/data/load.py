@@ -42,7 +42,7 @@ def load_dataset(
     data = cifar10.read(folder)
     if not data.verified:
         announce(
-            f"warning: {folder} is not the published CIFAR-10 (MD5 differs): used, marked as not "
+            f"warning: {folder}: these files are not the official CIFAR-10; results are marked not "
             "verified"
         )
     return data

@@ -1,6 +1,7 @@
 """A run's accuracy over the whole test set, in inference and with batch statistics."""
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet, FcBatchNorm
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Split
-from alexnet_tf1.reporting import confusion
+from alexnet_tf1.reporting import confusion, progress
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 from alexnet_tf1.session import open_session
@@ -60,9 +61,12 @@ def evaluate_run(
     with tf.Graph().as_default(), open_session(fast=config.fast) as session:
         net = network.build_network(config)
         network.restore(session, net, path)
-        inference = evaluate.answers(session, net, data.test, config.batch_size)
-        batch = evaluate.hits(session, net, data.test, config.batch_size, is_training=True)
-        flipped = flip and flip_accuracy(session, net, data.test, config.batch_size)
+        on = session, net, data.test, config.batch_size
+        total = (4 if flip else 2) * len(data.test.labels)
+        with progress.bar(total, "images", stream=sys.stderr) as advance:
+            inference = evaluate.answers(*on, after_batch=advance)
+            batch = evaluate.hits(*on, is_training=True, after_batch=advance)
+            flipped = flip and flip_accuracy(*on, after_batch=advance)
     found = {
         "run": run_dir,
         "checkpoint": path,
@@ -78,8 +82,13 @@ def evaluate_run(
     return found | confusion.write(found, data, inference.logits, run.folder) if pictures else found
 
 
-def flip_accuracy(session: Any, net: AlexNet, split: Split, batch_size: int) -> float:
-    """Measures the fraction right by the mean probabilities of each image and its mirror image."""
+def flip_accuracy(
+    session: Any, net: AlexNet, split: Split, batch_size: int, *, after_batch: evaluate.AfterBatch
+) -> float:
+    """Measures the fraction right by the mean probabilities of each image and its mirror image.
+
+    The arguments are those of evaluate.answers; both passes over a batch are counted.
+    """
     hits = []
     for images, labels in batches.in_order(split, batch_size):
         mirrored = images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
@@ -88,4 +97,5 @@ def flip_accuracy(session: Any, net: AlexNet, split: Split, batch_size: int) -> 
             for side in (images, mirrored)
         )
         hits.append(np.argmax(original + flipped, axis=1) == labels)
+        after_batch(2 * len(labels))
     return float(np.concatenate(hits).mean())

@@ -18,8 +18,12 @@ TABLE, PICTURE = "compare.md", "compare.png"
 MOST_RUNS: Final = 100  # more cannot be told apart in a picture
 MARK: Final = "alexnet-tf1 compare"  # stands in the files that it wrote
 MARK_WITHIN: Final = 4096  # bytes from a file's beginning
-# Folders differ always, and steps and data set have a column of their own.
-NOT_COMPARED: Final = ("run_dir", "data_dir", "steps", "dataset")
+# These change what is said and saved, not what is trained.
+OF_LOGGING: Final = (
+    *("run_dir", "data_dir", "log_every", "test_every", "test_batches"),
+    *("checkpoint_every", "keep", "worker_timeout"),
+)
+NOT_COMPARED: Final = (*OF_LOGGING, "steps", "dataset")  # these have a column of their own
 MOST_STEPS: Final = 2**53  # above, floats skip whole numbers
 LARGEST: Final = 1e30  # matplotlib has no axis for much more
 DRAWN: Final = ("loss", "accuracy", "test_accuracy", "batch_statistics_accuracy")

@@ -9,19 +9,43 @@ NOT_COMPARABLE = "These runs saw different data sets: their figures are not comp
 UNKNOWN = "–"  # noqa: RUF001
 
 
-def comparison_table(found: dict[str, Any]) -> str:
-    """Formats runs as Markdown: heading, warning if there is cause, table; `found` from compare."""
+def comparison_table(found: dict[str, Any], width: int | None = None) -> str:
+    """Formats runs as Markdown: heading, warning if there is cause, table; a run a row.
+
+    Args:
+      found: from compare.
+      width: most characters of a line; a wider table becomes several, each with the runs' names.
+        None for one table, however wide.
+    """
     rows, comparable = found["runs"], found["comparable"]
     count = f"{len(rows)} run{'s' * (len(rows) != 1)}"
     lines = [f"# {count} on {rows[0]['dataset'] if comparable else 'different data sets'}", ""]
+    lines += ["Accuracies are of all test images; the loss is the last training batch's.", ""]
     if not comparable:
         lines += [NOT_COMPARABLE, ""]
     cells = [_cells(row, comparable) for row in rows]
     widths = {head: max(len(head), *(len(row[head]) for row in cells)) for head in cells[0]}
-    rule = {head: "-" * width for head, width in widths.items()}
-    for row in ({head: head for head in widths}, rule, *cells):
-        lines.append(f"| {' | '.join(row[head].ljust(widths[head]) for head in widths)} |")
-    return "\n".join(lines)
+    rule = {head: "-" * size for head, size in widths.items()}
+    tables = [
+        "\n".join(
+            f"| {' | '.join(row[head].ljust(widths[head]) for head in heads)} |"
+            for row in ({head: head for head in widths}, rule, *cells)
+        )
+        for heads in _split(widths, width)
+    ]
+    return "\n".join([*lines, "\n\n".join(tables)])
+
+
+def _split(widths: dict[str, int], most: int | None) -> list[list[str]]:
+    """Divides the columns after the first among tables of at most `most` characters a line."""
+    first, *others = widths
+    tables = [[first]]
+    for head in others:
+        line = sum(widths[other] + 3 for other in (*tables[-1], head)) + 1
+        if most is not None and line > most and tables[-1] != [first]:
+            tables.append([first])
+        tables[-1].append(head)
+    return tables
 
 
 def _cells(row: dict[str, Any], comparable: bool) -> dict[str, str]:
@@ -40,13 +64,13 @@ def _cells(row: dict[str, Any], comparable: bool) -> dict[str, str]:
         "run": plain_markdown(row["label"]),
         **{option(name): str(setting) for name, setting in row["settings"].items()},
         "steps": _steps(row),
-        "final loss (nats)": result("final_loss", "{:.4f}"),
-        "test accuracy, inference (%)": result("test_accuracy_full", "{:.2f}", 100),
+        "loss (nats)": result("final_loss", "{:.4f}"),
+        "inference (%)": result("test_accuracy_full", "{:.2f}", 100),
         "batch statistics (%)": result("batch_statistics_accuracy_full", "{:.2f}", 100),
         "gap (points)": result("gap_points", "{:+.2f}"),
-        "wall time (s)": figure("wall_s", "{:,.0f}") + (f" since step {since:,}" if since else ""),
+        "time (s)": figure("wall_s", "{:,.0f}") + (f" since step {since:,}" if since else ""),
         "steps/s": figure("steps_per_s", "{:.1f}"),
-        "peak memory (MB)": figure("peak_rss_mb", "{:,.0f}"),
+        "memory (MB)": figure("peak_rss_mb", "{:,.0f}"),
         "device": plain_markdown(row["device"]) if row["device"] else UNKNOWN,
     }
 

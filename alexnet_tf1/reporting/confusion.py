@@ -32,6 +32,12 @@ def matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, classes: int) -> Cou
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+def shares(counts: Counts) -> npt.NDArray[np.float64]:
+    """Divides the counts of each true class, a row, by their sum; 0 for a class without images."""
+    totals: Counts = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return np.asarray(counts / totals, np.float64)
+
+
 def worst(
     labels: npt.NDArray[np.int64], logits: npt.NDArray[np.float32], most: int
 ) -> list[dict[str, Any]]:
@@ -109,10 +115,9 @@ def _draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], pa
     figure = Figure(figsize=(9, 8.8), dpi=plots.DPI, layout="constrained")
     axes = figure.subplots()
     totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
     # One hue, from white to dark: it keeps its order in grey print and for every reader.
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (true, predicted), share in np.ndenumerate(shares):
+    axes.imshow(shares(counts), cmap="Blues", vmin=0, vmax=1)
+    for (true, predicted), share in np.ndenumerate(shares(counts)):
         axes.text(
             predicted,
             true,

@@ -12,10 +12,12 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
+from alexnet_tf1.reporting import next_steps
 from alexnet_tf1.reporting.text import aligned, listed, one_line
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
+from alexnet_tf1.system.terminal import broken, columns, show
 
 Rows = list[tuple[str, str]]  # label, text
 
@@ -33,11 +35,11 @@ class Console:
     def say(self, line: str) -> None:
         """Prints a line of progress, unless quiet."""
         if not self.quiet:
-            print(line, flush=True)  # at once, through a pipe too
+            show(line)
 
     def announce(self, line: str) -> None:
         """Prints a line that the user must see: a substitute, a warning, a long wait."""
-        print(line, file=sys.stderr if self.quiet else sys.stdout, flush=True)
+        show(line, sys.stderr if self.quiet else sys.stdout)
 
     def introduce(self, run: runs.Run, data: Dataset, net: AlexNet, found: Finding) -> None:
         """Prints the summary before the first step: data, device, settings, findings."""
@@ -52,31 +54,36 @@ class Console:
         _show([*_before(run, data, net), *notes], warnings)
 
     def conclude(self, run: runs.Run, result: dict[str, Any]) -> None:
-        """Prints the result after the last step, in a line or two if quiet."""
+        """Prints the result after the last step, in two lines if quiet, and what comes next."""
         if result["stopped_by"] is not None:
-            print(f"Stopped after step {result['steps']}; saved in {run.folder}")
+            show(one_line(f"Stopped after step {result['steps']}; saved in {run.folder}"))
+            show("\n".join(next_steps.after_stop(str(run.folder), result["workers"])))
         elif self.quiet:
             data = result["dataset"]
-            print(
+            show(
                 f"test accuracy on all {data['test_images']:,} images of {data['name']}: "
                 f"{100 * result['test_accuracy_full']:.2f}% in inference, "
                 f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
                 f"(gap {result['gap_points']:+.2f} points)"
             )
-            print(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
+            show(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
         else:
             _show(_after(run, result), [])
+            if hints := next_steps.after_gap(str(run.folder), result["gap_points"]):
+                show("\n".join(hints))
 
 
 def _show(rows: Rows, warnings: Rows) -> None:
     """Prints rows below each other, on a terminal with coloured labels.
 
     Rich knows terminals, NO_COLOR and TERM=dumb. It is asked for colours only: elsewhere it writes
-    no escape code, and it never wraps lines.
+    no escape code, and not to wrap: that is `broken`'s.
     """
+    width = columns(sys.stdout)
     terminal = rich.console.Console(force_terminal=sys.stdout.isatty(), highlight=False)
     for number, line in enumerate(aligned([*rows, *warnings])):
-        label, colon, text = one_line(line).partition(":")
+        line = one_line(line)
+        label, colon, text = (broken(line, width) if width else line).partition(":")
         colour = "cyan" if number < len(rows) else "yellow"
         terminal.print(Text.assemble((label + colon, colour), text), soft_wrap=True)
 

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from alexnet_tf1 import files
+from alexnet_tf1.batchnorm.model.verdict import far_apart
+from alexnet_tf1.reporting.text import one_line
 
 # From Okabe and Ito's palette, whose colours colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -111,8 +113,15 @@ def _mark_final(axes: Axes, result: dict[str, Any]) -> None:
 _MODES = {"batch statistics": (GREEN, "^"), "inference": (ORANGE, "o"), "precise": (BLUE, "s")}
 
 
+# Distances outside of these are drawn at the edge: a distance of 0 has no place on a logarithmic
+# axis, and beyond it no more is to be seen.
+NEAREST, FARTHEST = 1e-3, 1e2
+
+
 def diagnosis(found: dict[str, Any], path: Path) -> None:
-    """Draws accuracy against test batch size, a line per mode and order.
+    """Draws accuracy, or without labels distance, against test batch size.
+
+    A line per mode and order.
 
     Args:
       found: the content of diagnose.json.
@@ -120,30 +129,65 @@ def diagnosis(found: dict[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(8, 5.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
+    labelled = all(cell["accuracy"] is not None for cell in found["cells"])
+    alike = "sorted by class" if labelled else "sorted by output"
     for mode, (colour, marker) in _MODES.items():
         for order, style, fill in (("stored", "-", colour), ("sorted", "--", "white")):
             cells = [c for c in found["cells"] if (c["mode"], c["order"]) == (mode, order)]
             axes.plot(
                 [cell["batch_size"] for cell in cells],
-                [100 * cell["accuracy"] for cell in cells],
+                [_height(cell, labelled) for cell in cells],
                 style,
                 marker=marker,
                 color=colour,
                 markerfacecolor=fill,
-                label=f"{mode}, {'as stored' if order == 'stored' else 'sorted by class'}",
+                label=f"{mode}, {'as stored' if order == 'stored' else alike}",
                 clip_on=False,
             )
-    axes.axhline(10, color=GREY, lw=1, ls=":", label="chance")
+    if labelled:
+        axes.set(ylabel="accuracy (%)", ylim=(0, 100))
+    else:
+        _over_distances(axes)
+        far = far_apart(found["examples"])
+        axes.axhline(far, color=GREY, lw=1, ls=":", label="far apart")
     sizes = sorted({cell["batch_size"] for cell in found["cells"]})
     axes.set_xscale("log")
     axes.set_xticks(sizes, labels=[f"{size:,}" for size in sizes], minor=False)
     axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-    axes.set(xlabel="images tested together", ylabel="accuracy (%)", ylim=(0, 100))
-    axes.set_title(
-        f"{found['images']:,} test images of {name_of(found['dataset'])}\n"
-        "in order, inference lies on precise",
-        size=11,
-    )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, ncols=4)
+    if "model" in found:
+        title = f"{found['examples']:,} examples of {_end_of(found['model'])}"
+        axes.set(xlabel="examples tested together")
+    else:
+        title = f"{found['images']:,} test images of {name_of(found['dataset'])}"
+        axes.set(xlabel="images tested together")
+        axes.axhline(10, color=GREY, lw=1, ls=":", label="chance")
+    healthy = "lies on the blue one" if labelled else "lies below the dotted one"
+    axes.set_title(f"{title}\nhealthy: the orange line {healthy}", size=11)
+    columns = (len(axes.get_legend_handles_labels()[1]) + 1) // 2
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), fontsize=8, ncols=columns)
     axes.grid(alpha=0.3)
     save(figure, path)
+
+
+def _end_of(path: str) -> str:
+    """Shortens a path from its beginning, whose end tells models apart, to 60 characters."""
+    text = one_line(path)
+    return text if len(text) <= 60 else f"...{text[-57:]}"
+
+
+def _height(cell: dict[str, Any], labelled: bool) -> float:
+    """Returns the place of a cell on the y-axis."""
+    if labelled:
+        return 100 * float(cell["accuracy"])
+    return min(max(float(cell["distance"]), NEAREST), FARTHEST)
+
+
+def _over_distances(axes: Axes) -> None:
+    """Makes the y-axis show distances."""
+    axes.set_yscale("log")
+    axes.set(
+        ylabel="distance from the outputs with precise statistics\n(1: as far as examples differ)",
+        ylim=(NEAREST, FARTHEST),
+    )
+    heights = [NEAREST, 1e-2, 1e-1, 1, 10, FARTHEST]
+    axes.set_yticks(heights, labels=["≤ 0.001", "0.01", "0.1", "1", "10", "≥ 100"])

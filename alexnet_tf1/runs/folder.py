@@ -14,6 +14,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 
 CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "data.json"
+RUNS = Path("runs")  # where runs are that were given no folder
 MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
 
@@ -147,12 +148,28 @@ def open_run(folder: str) -> Run:
         raise UserError(f"{path} holds no settings ({error}); restore it from a copy") from None
 
 
+def newest() -> str:
+    """Finds the run under runs/ that was started, or went on, last.
+
+    Raises:
+      UserError: if there is none.
+    """
+    started = [
+        (path.stat().st_mtime_ns, str(path.parent))
+        for path in RUNS.glob(f"*/{CONFIG}")
+        if path.is_file()
+    ]
+    if not started:
+        raise UserError(f"no RUN is given, and {RUNS}/ holds none; name a run folder")
+    return max(started)[1]
+
+
 def save_config(run: Run) -> None:
     """Writes config.json."""
     files.write_json(run.folder / CONFIG, dataclasses.asdict(run.config))
 
 
 def _new_name() -> Path:
-    stamp = Path("runs") / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = RUNS / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     others = (stamp.with_name(f"{stamp.name}_{number}") for number in itertools.count(2))
     return next(folder for folder in itertools.chain([stamp], others) if not folder.exists())

@@ -15,6 +15,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.system.terminal import show
 
 
 def build_network(config: TrainConfig) -> AlexNet:
@@ -63,7 +64,7 @@ def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
     return load_dataset(
         run.config.dataset,
         Path(folder) if folder else None,
-        announce=lambda line: print(line, file=sys.stderr),
+        announce=lambda line: show(line, sys.stderr),
     )
 
 

@@ -7,6 +7,7 @@ from alexnet_tf1 import files
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.reporting.next_steps import quoted
 from alexnet_tf1.runs import folder as runs
 
 CLASS_NAMES = {"cifar10": cifar10.CLASS_NAMES, "synthetic": synthetic.CLASS_NAMES}
@@ -28,12 +29,13 @@ def statistics(run: runs.Run, checkpoint: str) -> str:
       UserError: if the checkpoint has neither: it normalises by the test batch, or its moving
         statistics were never updated, or are not finite.
     """
+    mend = f"`alexnet-tf1 recalibrate {quoted(str(run.folder))}`"
     recalibrated = _RECALIBRATED_NAME.search(Path(checkpoint).name) is not None
     if run.config.fc_batch_norm == "batch" and not recalibrated:
         raise UserError(
             f"{checkpoint} cannot judge a single image: its fully connected layers normalise by "
             "the batch that an image is tested in, and by itself every image is answered alike; "
-            f"run `alexnet-tf1 recalibrate {run.folder}`, or train with --fc-batch-norm ema"
+            f"run {mend}, or train with --fc-batch-norm ema"
         )
     # CK104, that not enough was trained, is a warning there.
     faults = [f for f in examine_checkpoint(checkpoint).faults if f.rule != "CK104"]
@@ -41,7 +43,7 @@ def statistics(run: runs.Run, checkpoint: str) -> str:
         layers = ", ".join(dict.fromkeys(fault.layer for fault in faults))
         raise UserError(
             f"{checkpoint} cannot judge a single image: {faults[0].message.partition('; ')[0]} "
-            f"({faults[0].rule}; layers {layers}); run `alexnet-tf1 recalibrate {run.folder}`"
+            f"({faults[0].rule}; layers {layers}); run {mend}"
         )
     return RECALIBRATED if recalibrated else MOVING_AVERAGES
 

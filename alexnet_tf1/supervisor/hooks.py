@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate
@@ -14,7 +16,7 @@ from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.augment import augmentation_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
-from alexnet_tf1.reporting import console, progress
+from alexnet_tf1.reporting import confusion, console, event_images, progress
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs.folder import METRICS, Run
 from alexnet_tf1.runs.recovery import with_times
@@ -102,7 +104,8 @@ class RunHooks(contextlib.ExitStack):
         self._events.begin(self._config, self._start.step, self._run.metrics())
         # Closed before the final test: a bar is of steps.
         self._bar = self.enter_context(contextlib.ExitStack())
-        bar = progress.bar(self._config.steps, quiet=self._out.quiet)
+        steps, done = self._config.steps, self._start.step
+        bar = progress.bar(steps, "steps", done=done, quiet=self._out.quiet)
         self._advance: Callable[[int], None] = self._bar.enter_context(bar)
         if self._start.test_is_due and not self._test(self._start.step):
             self.should_stop = True
@@ -145,7 +148,7 @@ class RunHooks(contextlib.ExitStack):
             self.should_stop = True
             if not save:
                 self._save(step)
-        self._advance(step)
+        self._advance(len(losses))
 
     def end(self, step: int) -> Outcome:
         """Tests every image in both modes, unless a signal ended the run."""
@@ -156,7 +159,7 @@ class RunHooks(contextlib.ExitStack):
         if stopped_by is None:
             self._out.say("Testing every image in both modes ...")
             try:
-                accuracies = self._final_test()
+                accuracies = self._final_test(step)
             except Stopped:
                 stopped_by = self.received
         return Outcome(step, self._loss, wall_s, stopped_by, accuracies)
@@ -193,17 +196,37 @@ class RunHooks(contextlib.ExitStack):
         self._events.tested(step, found)
         return True
 
-    def _final_test(self) -> dict[str, float]:
+    def _final_test(self, step: int) -> dict[str, float]:
         """Every test image once in each mode; the original's own figure is among them."""
         on, size = (self._session, self._net, self._data.test), self._config.batch_size
-        inference, batch = (
-            evaluate.hits(*on, size, is_training=is_training, stop=self._signals)
-            for is_training in (False, True)
-        )
+        total = 2 * len(self._data.test.labels)
+        with progress.bar(total, "images", quiet=self._out.quiet) as advance:
+
+            def after_batch(images: int) -> None:
+                advance(images)
+                self._signals.check()
+
+            inference, batch = (
+                evaluate.answers(*on, size, is_training=is_training, after_batch=after_batch)
+                for is_training in (False, True)
+            )
+        self._draw(step, inference.logits)
         first = len(periodic_test.first_batches(self._data, self._config).labels)
         return {
-            "test_accuracy": float(inference[:first].mean()),
-            "test_accuracy_full": float(inference.mean()),
-            "batch_statistics_accuracy_full": float(batch.mean()),
-            "gap_points": float(100 * (batch.mean() - inference.mean())),
+            "test_accuracy": float(inference.hits[:first].mean()),
+            "test_accuracy_full": float(inference.hits.mean()),
+            "batch_statistics_accuracy_full": float(batch.hits.mean()),
+            "gap_points": float(100 * (batch.hits.mean() - inference.hits.mean())),
         }
+
+    def _draw(self, step: int, logits: npt.NDArray[np.float32]) -> None:
+        """Draws for TensorBoard what the final test got wrong, unless a logit is not finite."""
+        labels, names = self._data.test.labels, self._data.class_names
+        if np.isfinite(logits).all():
+            counts = confusion.matrix(labels, logits.argmax(axis=1), len(names))
+            wrong = confusion.worst(labels, logits, confusion.ROWS * confusion.COLUMNS)
+            pictures = {
+                "confusion_matrix": event_images.confusion_matrix(counts, names),
+                "worst": event_images.worst(wrong, self._data),
+            }
+            self._events.finished(step, pictures)

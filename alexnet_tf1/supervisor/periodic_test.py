@@ -58,7 +58,7 @@ def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRe
     averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]
     before = session.run(averages)
     try:
-        hits = evaluate.hits(session, net, split, batch_size, stop=stop)
+        hits = evaluate.hits(session, net, split, batch_size, after_batch=lambda _: stop.check())
         after = session.run(averages)
         accuracy, moments = _with_batch_statistics(session, net, split, batch_size, stop)
     except Stopped:

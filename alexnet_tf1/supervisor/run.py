@@ -28,6 +28,7 @@ from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe
 from alexnet_tf1.supervisor.hooks import Outcome, RunHooks
 from alexnet_tf1.system import gpu, hardware
+from alexnet_tf1.system.terminal import show
 
 # What TensorFlow makes of a disk that is full or taken away; and, the first, of a full GPU.
 _FILE_ERRORS = (
@@ -70,7 +71,7 @@ def run_training(
     try:
         with RunLock(run.folder):
             if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
-                print(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
+                show(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
                 return earlier
             return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
     except (OSError, *_FILE_ERRORS) as error:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.terminal import on_a_terminal
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
@@ -55,7 +56,7 @@ def test_bad_train_options_are_refused_in_one_line(option, value, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["evaluate"], ["train", "stray"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["export"], ["train", "stray"]])
 def test_bad_usage_is_refused_in_one_line(arguments, capsys):
     status, error = run(capsys, *arguments)
     assert status == 2
@@ -214,3 +215,23 @@ def test_the_tools_refuse_bad_input_in_one_line(arguments, capsys, tmp_path, mon
     assert status == 2
     assert_one_line(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_are_broken_between_words_on_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gone = "a folder that is not there " * 4
+    shown = []
+    for arguments in (["evaluate", gone], ["evaluate", "a", gone]):
+        shown.append(on_a_terminal(lambda a=arguments: status(a), monkeypatch, stream="stderr"))
+    for text in shown:
+        first, *others = text.splitlines()
+        assert first.startswith("error: ")
+        assert others
+        assert all(line.startswith("       ") and len(line) <= 80 for line in others)
+
+
+def status(arguments):
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        return stop.code

@@ -4,6 +4,7 @@ import functools
 import json
 
 import pytest
+from support import bars
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
@@ -100,9 +101,13 @@ def test_doctor_on_the_run_and_on_its_checkpoint(run, right, capsys):
 
 
 def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
+    shown = bars.noted(monkeypatch)
     status, found = as_json(capsys, "diagnose", run, "--images", "20", "--fail-gap", "20")
     assert status == (1 if found["gap_points"] > 20 else 0)
     assert json.loads((run / "diagnose.json").read_text()) == found
+    ((total, *bar, counts),) = shown
+    assert bar == ["images", 0, False, "error"]
+    assert sum(counts) == total > 100
     assert (run / "diagnose.png").read_bytes().startswith(b"\x89PNG")
     assert found["repeatable"] is True
     assert found["changed_variables"] == []
@@ -125,13 +130,17 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
         assert "synthetic" in out
 
 
-def test_recalibrate_repairs_what_evaluate_then_reads(runs, capsys):
+def test_recalibrate_repairs_what_evaluate_then_reads(runs, capsys, monkeypatch):
     run = runs / "none"
+    shown = bars.noted(monkeypatch)
     before = json.loads((run / "result.json").read_text())
     status, out, _ = command(capsys, "recalibrate", run, "--images", "100")
     assert status == 0
     assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
+    assert [bar[1:5] for bar in shown] == [("images", 0, False, "error")] * 2
+    for total, *_, counts in shown:  # of both commands; each tests 100 images twice
+        assert sum(counts) == total == 200
     assert after["checkpoint"].endswith("-recalibrated")
     assert f"{100 * after['test_accuracy_full']:.2f}%" in out
     assert after["gap_points"] < 5
@@ -139,7 +148,7 @@ def test_recalibrate_repairs_what_evaluate_then_reads(runs, capsys):
     # The sabotaged graph stays at fault, the checkpoint does not.
     assert as_json(capsys, "doctor", run)[0] == 0
     _, diagnosis = as_json(capsys, "diagnose", run, "--images", "5")
-    assert "it was recalibrated" in diagnosis["verdict"][0]
+    assert "were recalibrated" in diagnosis["verdict"][0]
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
     assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")
@@ -155,6 +164,12 @@ def test_more_images_than_there_are_are_refused(run, capsys):
         assert error.startswith("error: --images 5001 is not in 1 to ")
 
 
-def test_the_command_s_default_is_the_function_s():
-    parsed = parser().parse_args(["recalibrate", "RUN"])
-    assert parsed.images == RECALIBRATION_IMAGES
+def test_the_defaults_that_the_help_names_are_the_functions():
+    (commands,) = (a for a in parser()._actions if isinstance(a.choices, dict))
+    for name, count in (
+        ("diagnose", diagnosing.DIAGNOSIS_IMAGES),
+        ("recalibrate", RECALIBRATION_IMAGES),
+    ):
+        (images,) = (a for a in commands.choices[name]._actions if a.dest == "images")
+        assert images.help.endswith(f"(default: {count})")
+        assert images.default is None  # what is not typed is the function's

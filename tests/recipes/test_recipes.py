@@ -272,22 +272,26 @@ def test_the_accuracy_with_mirror_images_is_of_mean_probabilities():
             sure = (feed["images"][:, 0] + 1) / 2
             return np.stack([1 - sure, sure], axis=1)
 
-    asked = []
+    asked, counted = [], []
     net = SimpleNamespace(images="images", is_training="is_training", probabilities="probabilities")
     pixels = np.zeros([3, 3, 32, 32], np.uint8)
     # Top left and top right: by itself the first is class 1, with its mirror image class 0.
     pixels[:, 0, 0, 0], pixels[:, 0, 0, 31] = [200, 200, 50], [0, 200, 250]
     split = Split(pixels.reshape(3, 3072), np.array([0, 1, 1]))
-    assert flip_accuracy(Session(), net, split, 2) == 1.0
+    assert flip_accuracy(Session(), net, split, 2, after_batch=counted.append) == 1.0
     wrong = split._replace(labels=np.array([1, 1, 0]))  # what the images alone would be taken for
-    assert flip_accuracy(Session(), net, wrong, 2) == pytest.approx(1 / 3)
+    assert flip_accuracy(Session(), net, wrong, 2, after_batch=counted.append) == pytest.approx(
+        1 / 3
+    )
     assert set(asked) == {("probabilities", False)}
+    assert counted == [4, 2, 4, 2]  # images, of both sides
 
 
 def test_the_report_says_that_mirror_images_were_used():
     found = {
         "checkpoint": "c", "dataset": {"test_images": 4, "name": "synthetic"}, "batch_size": 2,
         "test_accuracy_full": 0.5, "batch_statistics_accuracy_full": 0.5, "gap_points": 0.0,
+        "run": "r",
     }  # fmt: skip
     assert "mirror" not in output.evaluation(found)
     assert output.evaluation({**found, "flip_accuracy_full": 0.75}).endswith(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.terminal import on_a_terminal
 
 from alexnet_tf1 import files
 from alexnet_tf1.cli import main as cli
@@ -84,18 +85,38 @@ def test_the_table_holds_the_figures_and_the_settings_that_differ(tmp_path, caps
     assert cells(page) == cells(out)
     one, other = cells(out)
     same = {
-        "steps": "200", "final loss (nats)": "0.7500", "batch statistics (%)": "75.25",
-        "wall time (s)": "1,234", "steps/s": "8.3", "peak memory (MB)": "1,962",
+        "steps": "200", "loss (nats)": "0.7500", "batch statistics (%)": "75.25",
+        "time (s)": "1,234", "steps/s": "8.3", "memory (MB)": "1,962",
         "device": "CPU, 2 cores",
     }  # fmt: skip
     mine = {"run": "a", "--seed": "0", "--fast": "False", "gap (points)": "+25.25"}
-    assert one == {**same, **mine, "test accuracy, inference (%)": "50.00"}
+    assert one == {**same, **mine, "inference (%)": "50.00"}
     mine = {"run": "b", "--seed": "7", "--fast": "True", "gap (points)": "-0.00"}
-    assert other == {**same, **mine, "test accuracy, inference (%)": "75.00"}
+    assert other == {**same, **mine, "inference (%)": "75.00"}
     assert page.count("\n# 2 runs on cifar10\n") == 1
     with Image.open(tmp_path / "new/out/compare.png") as image:
         image.load()
         assert (image.format, image.size) == ("PNG", size(2))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_on_a_terminal_the_table_is_divided_so_that_no_line_breaks(tmp_path, monkeypatch):
+    folders = [make(tmp_path / name, result={}, seed=len(name)) for name in ("2026-11-26_05", "b")]
+    options = ["--out", str(tmp_path / "out")]
+    shown = on_a_terminal(lambda: cli.main(["compare", *folders, *options]), monkeypatch)
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+    assert max(map(len, lines)) <= 80
+    tables = [cells(part) for part in shown.replace("\r", "").split("\n\n") if "|" in part]
+    assert [[row["run"] for row in table] for table in tables] == [["2026-11-26_05", "b"]] * 3
+    whole = cells((tmp_path / "out/compare.md").read_text(encoding="utf-8"))
+    for number, row in enumerate(whole):
+        assert {k: v for table in tables for k, v in table[number].items()} == row
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_is_only_said_or_saved_more_often_has_no_column(tmp_path):
+    names = [make(tmp_path / "a", result={}), make(tmp_path / "b", result={}, log_every=7, keep=9)]
+    assert compare(names, str(tmp_path))["differing"] == []
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -119,13 +140,13 @@ def test_runs_that_are_not_finished(tmp_path):
     killed, new, stale, resumed, stopped = cells(
         compare_table.comparison_table(compare(names, str(tmp_path / "out")))
     )
-    assert (killed["steps"], killed["final loss (nats)"]) == ("100 of 200", "1.5000")
-    assert killed["test accuracy, inference (%)"] == killed["device"] == compare_table.UNKNOWN
-    assert (new["steps"], new["final loss (nats)"]) == ("0 of 200", compare_table.UNKNOWN)
-    assert (stale["steps"], stale["final loss (nats)"]) == ("200, untested", "1.0000")
+    assert (killed["steps"], killed["loss (nats)"]) == ("100 of 200", "1.5000")
+    assert killed["inference (%)"] == killed["device"] == compare_table.UNKNOWN
+    assert (new["steps"], new["loss (nats)"]) == ("0 of 200", compare_table.UNKNOWN)
+    assert (stale["steps"], stale["loss (nats)"]) == ("200, untested", "1.0000")
     assert stale["gap (points)"] == compare_table.UNKNOWN
-    assert resumed["wall time (s)"] == "1,234 since step 150"
-    assert (stopped["steps"], stopped["wall time (s)"]) == ("200, untested", compare_table.UNKNOWN)
+    assert resumed["time (s)"] == "1,234 since step 150"
+    assert (stopped["steps"], stopped["time (s)"]) == ("200, untested", compare_table.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,7 @@ def test_runs_of_different_data_are_said_to_be_so_in_every_figure(other, tmp_pat
     assert compare_table.NOT_COMPARABLE in text.splitlines()
     assert "# 2 runs on different data sets" in text
     for row, data in zip(cells(text), (row["dataset"] for row in found["runs"]), strict=True):
-        for column in ("test accuracy, inference (%)", "batch statistics (%)", "gap (points)"):
+        for column in ("inference (%)", "batch statistics (%)", "gap (points)"):
             assert row[column].endswith(data)
     assert len({row["dataset"] for row in found["runs"]}) == 2
 

@@ -4,12 +4,12 @@ import contextlib
 import functools
 import io
 import json
-import os
-import pty
+import sys
 
 import pytest
-from support import mistakes
+from support import bars, mistakes
 from support.cifar10_files import write_folder
+from support.terminal import on_a_terminal
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
@@ -45,10 +45,14 @@ def runs(small, tmp_path_factory):
     place = tmp_path_factory.mktemp("console")
     write_folder(place / "data" / cifar10.FOLDER, mistakes.IMAGES)
     data = f"--data-dir={place / 'data'}"
+    with pytest.MonkeyPatch.context() as patch:
+        return {"folder": place / "run", "bars": bars.noted(patch), **both(place / "run", data)}
+
+
+def both(folder, data):
     return {
-        "loud": train(place / "run", *SHORT, "--steps=2", data),
-        "quiet": train(place / "run", "--quiet", "--resume", "--steps=3"),
-        "folder": place / "run",
+        "loud": train(folder, *SHORT, "--steps=2", data),
+        "quiet": train(folder, "--quiet", "--resume", "--steps=3"),
     }
 
 
@@ -71,7 +75,7 @@ def test_a_quiet_run_prints_its_result_only(runs):
 def test_a_quiet_run_does_not_hide_what_must_be_told(runs):
     _, error = runs["quiet"]
     assert len(error) == 2
-    assert error[0].endswith("marked as not verified")
+    assert error[0].endswith("results are marked not verified")
     assert error[1] == f"warning: {IDLE.line}"
 
 
@@ -95,12 +99,13 @@ def test_a_loud_run_sums_up_before_and_after(runs):
     assert error == []
     first = next(n for n, line in enumerate(out) if line.startswith("data set:"))
     last = next(n for n, line in enumerate(out) if line.startswith("tested:"))
-    assert any("marked as not verified" in line for line in out[:first])
+    assert any("results are marked not verified" in line for line in out[:first])
     steps = [line for line in out if line.startswith("[")]
     assert [line.split(",")[0] for line in steps] == [
         "[Train] Step: 1", "[Train] Step: 2", "[Test] Step: 2",
     ]  # fmt: skip
-    before, after = out[first : out.index(steps[0])], out[last:]
+    end = next(n for n, line in enumerate(out) if line.startswith("results in:")) + 1
+    before, after = out[first : out.index(steps[0])], out[last:end]
     labels = [line.partition(":")[0] for line in before]
     assert labels == [
         "data set", "device", "parameters", "run folder", "training", "arithmetic", "versions",
@@ -127,36 +132,6 @@ def test_a_recipe_says_what_is_not_the_original_s():
     )
 
 
-def on_a_terminal(show, monkeypatch, **environment):
-    """What `show` writes when standard output is a pseudo-terminal."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = pty.openpty()
-    try:
-        with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
-            monkeypatch.setattr("sys.stdout", terminal)
-            show()
-        return everything(ours)
-    finally:
-        os.close(ours)
-
-
-def everything(descriptor):
-    """All that was written to the other end, which is closed: a read may give less."""
-    pieces = []
-    while True:
-        try:
-            piece = os.read(descriptor, 10_000)
-        except OSError:  # how Linux says that nothing is left
-            return b"".join(pieces).decode()
-        if not piece:
-            return b"".join(pieces).decode()
-        pieces.append(piece)
-
-
 def rows():
     console._show([("device", "x" * 200)], [("GPU", "idle [bold] :smile: 3")])
 
@@ -171,16 +146,45 @@ def test_colours_on_a_terminal_only_and_not_if_unwanted(monkeypatch, capsys):
     assert "\x1b[36m" in on_a_terminal(rows, monkeypatch, NO_COLOR="")  # empty: not set
 
 
+def test_a_summary_breaks_between_words_and_stays_in_its_column(monkeypatch):
+    row = [("note", f"{'two words ' * 10}end"), ("device", "CPU")]
+    shown = on_a_terminal(lambda: console._show(row, []), monkeypatch, NO_COLOR="1")
+    assert shown.splitlines() == [
+        f"note:   {'two words ' * 7}".rstrip(),
+        f"        {'two words ' * 3}end",
+        "device: CPU",
+    ]
+
+
 def test_colours_are_not_forced_into_a_file(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     rows()
     assert "\x1b" not in capsys.readouterr().out
 
 
-def bar(quiet=False):
-    with progress.bar(10, quiet=quiet) as advance:
+def bar(quiet=False, **more):
+    with progress.bar(10, "steps", quiet=quiet, **more) as advance:
         advance(5)
         print("[Train] Step: 5, loss: 1.00000, acc:0.50000")
+
+
+def test_a_run_has_a_bar_of_steps_and_one_of_the_images_of_its_final_test(runs):
+    assert runs["bars"] == [
+        (2, "steps", 0, False, "output", [1, 1]),
+        (40, "images", 0, False, "output", [4] * 10),
+        (3, "steps", 2, True, "output", [1]),
+        (40, "images", 0, True, "output", [4] * 10),
+    ]
+
+
+def test_a_bar_on_standard_error_leaves_standard_output_alone(monkeypatch, capsys):
+    shown = on_a_terminal(lambda: bar(stream=sys.stderr), monkeypatch, stream="stderr")
+    assert "/10" in shown
+    assert "[Train]" not in capsys.readouterr().out  # above the bar
+    assert (
+        on_a_terminal(lambda: bar(quiet=True, stream=sys.stderr), monkeypatch).replace("\r", "")
+        == LINE
+    )
 
 
 LINE = "[Train] Step: 5, loss: 1.00000, acc:0.50000\n"

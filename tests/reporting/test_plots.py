@@ -94,6 +94,37 @@ def test_the_pictures_of_a_run_are_told_apart_without_colour(drawn):
         assert len(set(looks)) == len(looks) > 4
 
 
+def test_the_title_of_a_diagnosis_says_how_a_healthy_one_looks(drawn):
+    plots.diagnosis({"dataset": RESULT["dataset"], "images": 20, "cells": CELLS}, None)
+    (axes,) = drawn[0].axes
+    assert axes.get_title().splitlines()[1] == "healthy: the orange line lies on the blue one"
+    colours = {line.get_label(): line.get_color() for line in axes.lines}
+    assert colours["inference, as stored"] == plots.ORANGE
+    assert colours["precise, as stored"] == plots.BLUE
+
+
+def test_distances_are_drawn_where_there_are_no_labels(drawn):
+    heights = {"precise": 0.0, "inference": 0.5, "batch statistics": 1e300}
+    cells = [{**cell, "accuracy": None, "distance": heights[cell["mode"]]} for cell in CELLS]
+    plots.diagnosis({"model": "m" * 90, "examples": 900, "cells": cells}, None)
+    (axes,) = drawn[0].axes
+    shown = {line.get_label(): line.get_ydata()[-1] for line in axes.lines}
+    low, high = axes.get_ylim()
+    assert shown["precise, as stored"] == low > 0
+    assert shown["inference, sorted by output"] == 0.5
+    assert shown["batch statistics, as stored"] == high
+    assert shown["far apart"] == 0.1
+    assert axes.get_ylabel().startswith("distance from the outputs with precise statistics")
+    assert axes.get_xlabel() == "examples tested together"
+    assert axes.get_title().startswith("900 examples of ...mmm")
+
+
+def test_a_foreign_model_s_accuracies_have_no_known_chance(drawn):
+    plots.diagnosis({"model": "m", "examples": 20, "cells": CELLS}, None)
+    assert drawn[0].axes[0].get_ylabel() == "accuracy (%)"
+    assert "chance" not in [line.get_label() for line in drawn[0].axes[0].lines]
+
+
 def test_files_are_whole_or_not_at_all(tmp_path):
     plots.curves(METRICS, RESULT, tmp_path / "curves.png")
     plots.diagnosis(

@@ -1,6 +1,7 @@
 """TensorBoard's event file, and that the measurements for it change no bit of the training."""
 
 import dataclasses
+import io
 import json
 import shutil
 from types import SimpleNamespace
@@ -8,12 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
+from support.small_set import SMALL
 
 from alexnet_tf1 import layers, norms
 from alexnet_tf1.batchnorm.measure import BatchMoments
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.dataset import Split
+from alexnet_tf1.reporting.compare import OF_LOGGING
 from alexnet_tf1.supervisor import periodic_test as midway
 from alexnet_tf1.supervisor import run
 from alexnet_tf1.supervisor import tensorboard as events
@@ -25,9 +30,6 @@ OPTIONS = [
     "--dataset", "synthetic", "--log-every", "2", "--test-every", "4", "--checkpoint-every", "4",
     "--test-batches", "2",
 ]  # fmt: skip
-UNTESTED = dict.fromkeys(
-    ("test_accuracy", "test_accuracy_full", "batch_statistics_accuracy_full", "gap_points"), 0.0
-)
 
 
 def events_of(path):
@@ -42,7 +44,7 @@ def values_of(found):
             kind = value.WhichOneof("value")
             content = getattr(value, kind)
             if kind == "tensor":
-                content = tf.make_ndarray(content).item().decode()
+                content = tf.make_ndarray(content).item()
             values.setdefault(value.tag, []).append((event.step, content))
     return values
 
@@ -56,7 +58,7 @@ def folders(tmp_path_factory):
     """A run of 8 steps, and the same gone on with after it lost all since step 4."""
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunHooks, "_final_test", lambda self: UNTESTED)
+        patch.setattr(synthetic, "generate", SMALL)
         patch.setattr(run.plots, "curves", lambda *_: None)
         whole, resumed = place / "whole", place / "resumed"
         assert cli.main(["train", *OPTIONS, "--steps", "8", "--run-dir", str(whole)]) == 0
@@ -73,11 +75,11 @@ def test_each_tag_holds_what_the_metrics_hold(folders):
     (path,) = folders[0].glob("events*")
     values = values_of(events_of(path))
     expected = {
-        "train/loss": "loss",
-        "train/accuracy": "accuracy",
-        "train/images_per_s": "images_per_s",
-        "test/accuracy_inference": "test_accuracy",
-        "test/accuracy_batch_statistics": "batch_statistics_accuracy",
+        "loss/train": "loss",
+        "accuracy/train": "accuracy",
+        "speed/images_per_s": "images_per_s",
+        "accuracy/test_inference": "test_accuracy",
+        "accuracy/test_batch_statistics": "batch_statistics_accuracy",
     }
     for tag, key in expected.items():
         logged = [(r["step"], r[key]) for r in records_of(folders[0]) if key in r]
@@ -86,12 +88,54 @@ def test_each_tag_holds_what_the_metrics_hold(folders):
     ((step, text),) = values.pop("config")
     assert step == 0
     config = json.loads((folders[0] / "config.json").read_text())
+    text = text.decode()
     assert "| --fc-batch-norm | `batch` |" in text.splitlines()
     assert text.count("\n") == 1 + len(config)
-    layered = {f"{kind}/{norm}/" for kind in ("distance", "statistics") for norm in NORMS}
-    assert {tag.rpartition("/")[0] + "/" for tag in values} == layered
+    for tag in ("tested/confusion_matrix", "tested/worst"):
+        ((step, image),) = values.pop(tag)
+        assert step == 8
+        with Image.open(io.BytesIO(image.encoded_image_string)) as opened:
+            assert opened.size == (image.width, image.height)
+    assert [step for step, _ in values.pop(events.SETTINGS)] == [0]
+    kinds = ("mean", "variance", "mean_distance", "variance_distance")
+    assert set(values) == {f"moving_averages/{norm}/{kind}" for norm in NORMS for kind in kinds}
     for found in values.values():
         assert [step for step, _ in found] == [4, 8]
+
+
+def test_accuracies_and_losses_come_first(folders):
+    (path,) = folders[0].glob("events*")
+    tags = values_of(events_of(path)).keys() - {"config", events.SETTINGS}
+    groups = list(dict.fromkeys(tag.partition("/")[0] for tag in sorted(tags)))
+    assert groups == ["accuracy", "loss", "moving_averages", "speed", "tested"]
+
+
+def test_the_settings_are_what_tensorboard_calls_hparams(folders):
+    metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata")
+    (path,) = folders[0].glob("events*")
+    (value,) = (
+        v
+        for e in events_of(path)
+        for v in e.summary.value
+        if v.tag == metadata.SESSION_START_INFO_TAG
+    )
+    assert value.metadata.plugin_data.plugin_name == metadata.PLUGIN_NAME
+    found = metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
+    settings = {name: getattr(v, v.WhichOneof("kind")) for name, v in found.hparams.items()}
+    config = json.loads((folders[0] / "config.json").read_text())
+    assert settings == {k: v for k, v in config.items() if k not in OF_LOGGING}
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_a_model_that_diverged_has_no_pictures(finite):
+    written = []
+    data, logits = SMALL(), np.zeros([100, 10], np.float32)
+    logits[7, 7] = 1 if finite else np.nan
+    hooks = SimpleNamespace(
+        _data=data, _events=SimpleNamespace(finished=lambda *a: written.append(a))
+    )
+    RunHooks._draw(hooks, 5, logits)
+    assert [step for step, _ in written] == [5] * finite
 
 
 def test_every_tag_says_what_it_means(folders):
@@ -108,10 +152,10 @@ def test_histograms_hold_the_statistics_of_the_checkpoint(folders):
     values = values_of(events_of(path))
     saved = tf.train.load_checkpoint(str(folders[0] / "checkpoints/model.ckpt-8"))
     for layer, variable in (
-        ("batch_normalization_1/moving_mean", "batch_normalization_1/moving_mean"),
-        ("batch_normal/moving_variance", "batch_normal/moments/Squeeze_1/ExponentialMovingAverage"),
+        ("batch_normalization_1/mean", "batch_normalization_1/moving_mean"),
+        ("batch_normal/variance", "batch_normal/moments/Squeeze_1/ExponentialMovingAverage"),
     ):
-        content, (step, found) = saved.get_tensor(variable), values[f"statistics/{layer}"][-1]
+        content, (step, found) = saved.get_tensor(variable), values[f"moving_averages/{layer}"][-1]
         assert step == 8
         assert found.num == sum(found.bucket) == content.size
         assert (found.min, found.max) == (content.min(), content.max())
@@ -131,20 +175,20 @@ def test_tensorboard_forgets_what_is_logged_again(folders):
     paths = sorted(folders[1].glob("events*"))  # TensorBoard's order
     assert len(paths) == 2
     written = values_of(event for path in paths for event in events_of(path))
-    assert [step for step, _ in written["train/loss"]] == [2, 4, 6, 8, 4, 6, 8, 10]
+    assert [step for step, _ in written["loss/train"]] == [2, 4, 6, 8, 4, 6, 8, 10]
     read = accumulators.EventAccumulator(
         str(folders[1]), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}
     ).Reload()
     for tag in written:
-        if tag.startswith("train"):
+        if tag in events.TRAINED.values():
             assert [event.step for event in read.Scalars(tag)] == [2, 4, 6, 8, 10]
-        elif tag.startswith(("test", "distance")):
+        elif tag.startswith("accuracy/test") or tag.endswith("_distance"):
             assert [event.step for event in read.Scalars(tag)] == [4, 8]
-        elif tag.startswith("statistics"):
+        elif tag.startswith("moving_averages"):
             assert [event.step for event in read.Histograms(tag)] == [4, 8]
     assert [event.step for event in read.Tensors("config")] == [0, 4]
     logged = {r["step"]: r["loss"] for r in records_of(folders[1]) if "loss" in r}
-    assert {e.step: pytest.approx(e.value) for e in read.Scalars("train/loss")} == logged
+    assert {e.step: pytest.approx(e.value) for e in read.Scalars("loss/train")} == logged
 
 
 def test_a_run_is_one_run_to_tensorboard(folders):
@@ -182,7 +226,8 @@ class Small:
                 train_op = tf.train.AdamOptimizer(1e-4).minimize(loss)
             self.net = SimpleNamespace(
                 images=images, labels=labels, is_training=is_training, train_op=train_op,
-                hits=tf.equal(tf.argmax(logits, 1), labels), norms=norms.recorded(self.graph),
+                hits=tf.equal(tf.argmax(logits, 1), labels), logits=logits,
+                norms=norms.recorded(self.graph),
             )  # fmt: skip
             self.variables = {v.op.name: v for v in tf.global_variables()}
             self.session = tf.Session()

@@ -47,6 +47,13 @@ TRAIN = {
     "--no-such-option": ["1"],
 }
 ON_RUN = {"--checkpoint": NO_NAME, "--data-dir": NO_NAME, "--no-such-option": ["1"]}
+ON_RUN_OR_MODEL = {  # of a run folder, each is refused
+    **ON_RUN,
+    **{key: [*NO_NAME, "x=x.npy"] for key in ("--feed", "--set", "--logits", "--is-training")},
+    **{key: [*NO_COUNT, "2"] for key in ("--batch-size", "--examples")},
+    "--trust": ["yes"],
+    "--json": ["yes"],
+}
 OPTIONS = {
     "train": TRAIN,
     "evaluate": {
@@ -59,12 +66,17 @@ OPTIONS = {
     },
     "compare": {"--out": [*NO_NAME, "run/config.json", "o" * 300], "--json": ["yes"]},
     "diagnose": {
-        **ON_RUN,
+        **ON_RUN_OR_MODEL,
         "--images": NO_COUNT,
+        "--labels": [*NO_NAME, "y.npy"],
+        "--out": [*NO_NAME, "run/config.json", "o" * 300],
         "--fail-gap": ["", "x", "nan", "inf", "-inf", "1,5"],
-        "--json": ["yes"],
     },
-    "recalibrate": {**ON_RUN, "--images": NO_COUNT},
+    "recalibrate": {
+        **ON_RUN_OR_MODEL,
+        "--images": NO_COUNT,
+        **{key: [*NO_NAME, "new"] for key in ("--out", "--saved-model")},
+    },
     "audit": {
         **dict.fromkeys(("--train-op", "--logits", "--is-training", "--explain"), NO_NAME),
         **{key: [*NO_NAME, "serve"] for key in ("--tags", "--signature")},  # it is no SavedModel

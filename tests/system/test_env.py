@@ -184,7 +184,7 @@ def test_the_data_is_told_apart(tmp_path, monkeypatch):
     write_folder(folder, mistakes.IMAGES)
     found = cifar10.whereabouts()
     assert (found.folder, found.verified, found.named_by) == (folder, False, "$CIFAR10_DIR")
-    assert "not the published" in found.state
+    assert "not the official" in found.state
     monkeypatch.setattr(cifar10, "_is_published", lambda path, data: True)
     assert cifar10.whereabouts().verified
     (folder / "data_batch_3").unlink()
