@@ -22,7 +22,7 @@ from alexnet_tf1.batchnorm.model.trial import Progress, Trial
 from alexnet_tf1.batchnorm.model.trust import refuse_untrusted
 from alexnet_tf1.batchnorm.model.verdict import BATCH, INFERENCE, PRECISE
 from alexnet_tf1.batchnorm.population import Statistics
-from alexnet_tf1.batchnorm.report import Fault
+from alexnet_tf1.batchnorm.report import CheckpointReport, Fault
 from alexnet_tf1.errors import UserError
 
 BATCH_SIZE = 100
@@ -64,10 +64,30 @@ def diagnose_model(
     trial = begin(model, examples, logits, is_training, batch_size, trust=trust)
     audited = audit_file(path, None, logits, is_training)
     assert model.checkpoint is not None
-    faults = [*audited.faults, *examine_checkpoint(model.checkpoint.prefix).faults]
-    found = measure(trial, labels=labels, faults=faults, notes=audited.notes, progress=progress)
-    found["left_out"] = [*audited.left_out.values()]
+    doctored = examine_checkpoint(model.checkpoint.prefix)
+    found = measure(trial, labels=labels, notes=audited.notes, progress=progress)
+    known = _names_in_graph(doctored, found["layers"], model)
+    in_checkpoint = [f._replace(layer=known.get(f.layer, f.layer)) for f in doctored.faults]
+    found["faults"] = [fault._asdict() for fault in (*audited.faults, *in_checkpoint)]
+    found["left_out"] = [*audited.left_out.values(), *left_notes(trial.prepared)]
     return {"model": str(path), "checkpoint": model.checkpoint.prefix, **found}
+
+
+def _names_in_graph(
+    doctored: CheckpointReport, layers: Iterable[dict[str, Any]], model: Model
+) -> dict[str, str]:
+    """What the graph calls layers that the checkpoint, by its variables, calls otherwise."""
+    names = {
+        model.keys.get(key, key): layer["name"]
+        for layer in layers
+        for key in layer["moving_averages"]
+    }
+    return {
+        layer.name: names[found.variable]
+        for layer in doctored.layers
+        for found in layer.statistics
+        if found.variable in names
+    }
 
 
 def begin(

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 
 from alexnet_tf1.batchnorm.audit import audit_graph
-from alexnet_tf1.batchnorm.model.diagnose import BATCH_SIZE, begin, measure
+from alexnet_tf1.batchnorm.model.diagnose import BATCH_SIZE, begin, left_notes, measure
 from alexnet_tf1.batchnorm.model.feeds import examples_of
 from alexnet_tf1.batchnorm.model.repair import describe_repair
 from alexnet_tf1.batchnorm.model.setting import settings
 from alexnet_tf1.batchnorm.model.source import Array, live_model, variable_key
+from alexnet_tf1.batchnorm.model.verdict import Remedies, verdict
+from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS
 from alexnet_tf1.errors import UserError
 
+_REMEDIES = Remedies(
+    "alexnet_tf1.recalibrate_session(session, feeds)",
+    update=f"build the training op under {UPDATE_OPS}",
+    alone="save the model, and write one that judges each example by itself with `alexnet-tf1 "
+    "recalibrate MODEL --feed NAME=FILE.npy --saved-model DIR`",
+)
 EXAMPLES = 1_000  # more changes an accuracy by less than its noise: docs/gap.md
 
 
@@ -53,7 +61,10 @@ def measure_gap(
     trial = begin(live_model(session), given, logits, is_training, batch_size, trust=True)
     truth = None if labels is None else np.asarray(labels)[: given.count]
     audited = audit_graph(session.graph, None, logits, is_training)
-    return measure(trial, labels=truth, faults=audited.faults, notes=audited.notes)
+    found = measure(trial, labels=truth, faults=audited.faults, notes=audited.notes)
+    found["left_out"] = [*audited.left_out.values(), *left_notes(trial.prepared)]
+    found["verdict"] = verdict(found, _REMEDIES)
+    return found
 
 
 def recalibrate_session(

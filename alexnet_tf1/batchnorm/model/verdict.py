@@ -65,10 +65,10 @@ def verdict(found: dict[str, Any], remedies: Remedies) -> list[str]:
     if not found["layers"]:
         wrong.insert(0, "No batch normalisation was found, so none can differ in inference.")
     elif not wrong and left_out:
-        return [f"Nothing wrong was found in what could be checked; not checked: {left_out}."]
+        return [f"Nothing wrong was found in what could be checked; {left_out}."]
     elif not wrong:
         return [_in_order(found, readings)]
-    return [*wrong, *([f"Not checked: {left_out}."] if left_out else [])]
+    return [*wrong, *([f"{_capital(left_out)}."] if left_out else [])]
 
 
 def far_apart(examples: int) -> float:

@@ -110,8 +110,8 @@ FORGOTTEN = modes(0.7, 0.5, 0.71)
         (RIGHT | {"repeatable": False}, ["two answers"]),
         (RIGHT | {"layers": []}, ["No batch normalisation was found"]),
         (
-            RIGHT | {"left_out": ["BN2 rules on a", "b"]},
-            ["in what could be checked; not checked: BN2 rules on a; b."],
+            RIGHT | {"left_out": ["BN101 was not checked", "b keeps its own statistics"]},
+            ["in what could be checked; BN101 was not checked; b keeps its own statistics."],
         ),
     ],
 )  # fmt: skip
@@ -162,10 +162,10 @@ def test_the_most_serious_comes_first_and_what_was_not_checked_last():
         [("BN201", "b"), ("BN301", "b"), ("BN101", "a")],
         {"a": OFF, "b": FIT},
         changed_variables=["b/mean"],
-        left_out=["BN103"],
+        left_out=["BN103 was not checked"],
     )
     first = [sentence[:12] for sentence in verdict(diagnosis, REMEDIES)]
-    assert first == ["Training nev", "b normalises", "BN301: b is ", "Evaluating c", "Not checked:"]
+    assert first == ["Training nev", "b normalises", "BN301: b is ", "Evaluating c", "BN103 was no"]
 
 
 @pytest.mark.parametrize(("examples", "chance"), [(100, True), (10_000, False)])
