@@ -249,10 +249,11 @@ def _train_name(names: list[str]) -> str:
 
 def _place(fault: Fault, layer: Layer, evidence: Evidence, source: GraphSource) -> str:
     """Says where in the user's code the layer and the training op were built, where it is known."""
-    nodes = evidence.provenance.nodes
-    built = [("layer", source.place(nodes[layer.sites[0].node].name))]
-    if fault.rule.startswith("BN1"):
-        built.append(("training op", source.place(evidence.train_name)))
+    nodes, flat = evidence.provenance.nodes, evidence.provenance.flat
+    built = [("layer", source.place(nodes[layer.sites[0].node]))]
+    if fault.rule.startswith("BN1") and evidence.train_name in flat.top:
+        step = flat.run_nodes(evidence.train_name)[0]
+        built.append(("training op", source.place(nodes[step])))
     known = [f"{what} built at {place}" for what, place in built if place]
     return f" ({', '.join(known)})" if known else ""
 

@@ -16,7 +16,8 @@ from tensorflow.core.framework import variable_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf1.batchnorm.graph.locate import FORMS, locate
-from alexnet_tf1.batchnorm.graph.places import place_of
+from alexnet_tf1.batchnorm.graph.node import Node
+from alexnet_tf1.batchnorm.graph.places import DebugInfo, place_of
 from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.errors import UserError
 
@@ -40,8 +41,8 @@ class GraphSource:
     op_defs: dict[str, Any] = field(default_factory=dict)
     inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
     checkpoint: str | None = None  # the prefix of the checkpoint beside the graph
-    # tells where in the user's code an operation was built, by its name
-    place: Callable[[str], str | None] = lambda name: None
+    # tells where in the user's code an operation was built
+    place: Callable[[Node], str | None] = lambda node: None
 
 
 def from_object(graph: Any) -> GraphSource:
@@ -85,6 +86,7 @@ def from_file(
     found = _parsed_graph(_bytes_of(where), where.suffix)
     if isinstance(found, saved_model_pb2.SavedModel):
         source = _from_saved_model(found, str(path), tags, signature)
+        source.place = DebugInfo(where.parent / "debug" / "saved_model_debug_info.pb").place_of
     elif tags is not None or signature is not None:
         raise UserError(f"{where} is no SavedModel; --tags and --signature are for those")
     elif found is None:
