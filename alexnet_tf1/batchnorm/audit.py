@@ -17,7 +17,7 @@ from typing import Any
 
 from alexnet_tf1.batchnorm import entry_points
 from alexnet_tf1.batchnorm.choices import Choices, Outputs
-from alexnet_tf1.batchnorm.coverage import step_notes, take_stock, unread_notes
+from alexnet_tf1.batchnorm.coverage import left_alone, step_notes, take_stock, unread_notes
 from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
@@ -29,7 +29,7 @@ from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.savers import saved_variables
 from alexnet_tf1.batchnorm.report import AuditReport, Fault, Need
-from alexnet_tf1.batchnorm.rules import registry
+from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
 from alexnet_tf1.batchnorm.rules.wording import listed
 
@@ -202,14 +202,17 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         if layer.name in outputs.judging:
             met.add("inference")
         needs = met.intersection(asked.families)
-        for fault in registry.check([layer], evidence, needs, selected):
+        own = registry.check([layer], evidence, needs, selected)
+        for fault in own:
             place = _place(fault, layer, evidence, source)
             faults.append(fault._replace(message=fault.message + place))
-        if "training" in checked and evidence.trains(layer):
+        if "training" in checked and (
+            evidence.trains(layer) or _is_kept_otherwise(layer, evidence, own)
+        ):
             checked["training"].append(layer.name)
         if "inference" in checked and "inference" in met and evidence.infers(layer):
             checked["inference"].append(layer.name)
-    stock = take_stock(layers, checked, choices.reasons, flat)
+    stock = take_stock(layers, checked, choices.reasons, flat, left_alone(whole) if steps else {})
     names = provenance.variables.names
     return AuditReport(
         layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
@@ -241,6 +244,15 @@ def _evidence(
             known[outputs] = dataclasses.replace(whole, read=read, run=run)
         found.append(known[outputs] if known[outputs].infers(layer) else whole)
     return found
+
+
+def _is_kept_otherwise(layer: Layer, evidence: Evidence, faults: list[Fault]) -> bool:
+    """Tells whether the rules of training could judge a layer that no training op runs."""
+    if not evidence.steps:
+        return False
+    frozen = any(layer.name in names for names in evidence.frozen.values())
+    is_fault = any(fault.rule.startswith("BN1") for fault in faults)
+    return frozen or is_fault or upkeep.follows_copies(layer, evidence)
 
 
 def _train_name(names: list[str]) -> str:

@@ -102,7 +102,7 @@ def _accumulating(applied: set[NodeId], provenance: Provenance) -> set[NodeId]:
             continue
         for variable in {v for t in inputs for v in provenance.sources(t).variables}:
             for write in variables.writes.get(variable, ()):
-                if write.value is not None and is_computed(write.value, provenance):
+                if write.value is not None and provenance.is_computed(write.value):
                     found.add(write.node)
     return found
 
@@ -116,7 +116,7 @@ def training_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
         write.node
         for variable in trainable_ids(source, variables)
         for write in variables.writes.get(variable, ())
-        if write.value is not None and is_computed(write.value, provenance)
+        if write.value is not None and provenance.is_computed(write.value)
     }
 
 
@@ -147,14 +147,6 @@ def weight_ids(
         and provenance.sources(write.value).variables & trainable
     }
     return trainable | copies
-
-
-def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
-    """Tells whether data and variables take part: labels and initial values are not computed."""
-    if not provenance.tainted[tensor.node]:
-        return False
-    cone = provenance.plain.data_cone([tensor])
-    return any(t.node in provenance.variables.reading for t in cone)
 
 
 # ---- the training switch -------------------------------------------------------------------

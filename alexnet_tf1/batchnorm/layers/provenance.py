@@ -121,6 +121,12 @@ class Provenance:
             found.data = True
         return []
 
+    def is_computed(self, tensor: Tensor) -> bool:
+        """Tells whether data and variables take part: labels and initial values are no results."""
+        if not self.tainted[tensor.node]:
+            return False
+        return any(t.node in self.variables.reading for t in self.plain.data_cone([tensor]))
+
     def has_data(self, tensor: Tensor) -> bool:
         """Tells whether the tensor holds per-example data."""
         if tensor not in self._has_data:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING
 
@@ -77,10 +78,14 @@ def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
 
 
 def _changes(layer: Layer, step: set[NodeId], evidence: Evidence) -> bool:
-    """Tells whether a training step changes the layer's scale, shift or the weights before it."""
-    weights = [v for site in layer.sites for v in site.weights]
-    return any(
-        write.node in step and evidence.variables.changes(write, evidence.training)
-        for variable in [*layer.affine, *weights]
+    """Tells whether a training step trains the layer's scale, shift or the weights before it.
+
+    A step that copies them from another layer, as for a target network, trains that one.
+    """
+    writes = [
+        write
+        for variable in upkeep.parameters(layer)
         for write in evidence.variables.writes.get(variable, ())
-    )
+        if write.node in step and evidence.variables.changes(write, evidence.training)
+    ]
+    return bool(writes) and any(w not in upkeep.copies_into(layer, evidence) for w in writes)
