@@ -13,11 +13,11 @@ import gc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from alexnet_tf1.batchnorm import entry_points
+from alexnet_tf1.batchnorm import entry_points, pair
 from alexnet_tf1.batchnorm.choices import Choices, Outputs
-from alexnet_tf1.batchnorm.coverage import left_alone, step_notes, take_stock, unread_notes
+from alexnet_tf1.batchnorm.coverage import left_alone, some, step_notes, take_stock, unread_notes
 from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
@@ -131,7 +131,9 @@ def _audit(source: GraphSource, asked: Asked, inference: Any) -> AuditReport:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _checked(source, asked) if inference is None else _pair(source, inference, asked)
+        if inference is None:
+            return _checked(source, asked).report
+        return _pair(source, inference, asked)
     finally:
         if was_enabled:
             gc.enable()
@@ -149,7 +151,24 @@ def _pair(source: GraphSource, inference: Any, asked: Asked) -> AuditReport:
         asked, logits=None, is_training=one, training_only=True, families=("training", "saving")
     )
     infers = dataclasses.replace(asked, train_ops=None, is_training=two, families=("inference",))
-    return _checked(source, trains).joined(_checked(other, infers))
+    training, inferring = _checked(source, trains), _checked(other, infers)
+    report = training.report.joined(inferring.report)
+    if not training.evidence.steps:
+        return report
+    allows = registry.selected(asked.select, asked.ignore).allows
+    for layer, message in pair.never_updated(inferring.evidence, training.evidence):
+        if allows("BN102", layer.name):
+            fault = Fault("BN102", layer.name, message)
+            place = _place(fault, layer, inferring.evidence, other)
+            report.faults.append(fault._replace(message=message + place))
+    unknown = pair.strangers(inferring.evidence, training.evidence)
+    if unknown:
+        report.left_out["pair"] = f"BN102 was not checked across the graphs on {some(unknown)}"
+        report.notes.append(
+            f"{report.left_out['pair']}: the graph that trains has no variables of these names; "
+            "give the two graphs that belong together"
+        )
+    return report
 
 
 def _switches_in(source: GraphSource, given: Any) -> Any:
@@ -160,7 +179,14 @@ def _switches_in(source: GraphSource, given: Any) -> Any:
     return [n for n in entry_points.names_of(given) if n.partition(":")[0] in nodes] or None
 
 
-def _checked(source: GraphSource, asked: Asked) -> AuditReport:
+class Checked(NamedTuple):
+    """One graph, audited."""
+
+    report: AuditReport
+    evidence: Evidence
+
+
+def _checked(source: GraphSource, asked: Asked) -> Checked:
     selected = registry.selected(asked.select, asked.ignore)
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
@@ -214,7 +240,7 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
             checked["inference"].append(layer.name)
     stock = take_stock(layers, checked, choices.reasons, flat, left_alone(whole) if steps else {})
     names = provenance.variables.names
-    return AuditReport(
+    report = AuditReport(
         layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
         faults=faults,
         notes=[
@@ -228,6 +254,7 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         checked=stock.checked,
         left_out=stock.left_out | selected.left_out(),
     )
+    return Checked(report, whole)
 
 
 def _evidence(
