@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING
+from alexnet_tf1.batchnorm.rules.wording import give_training, training_argument
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.graph.node import NodeId
@@ -58,9 +58,11 @@ def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
     if evidence.has_moved(layer.averages):
         evidence.frozen["the checkpoint beside the graph shows that they were"].append(layer.name)
         return None
+    slim = training_argument(layer.name) == "is_training="
+    said = "`is_training=` is False" if slim else "`training=` was forgotten"
     return (
         f"training normalises with {evidence.names(layer.averages)}, which nothing updates: "
-        f"`training=` was forgotten; {GIVE_TRAINING}"
+        f"{said}; {give_training(layer.name)}"
     )
 
 
