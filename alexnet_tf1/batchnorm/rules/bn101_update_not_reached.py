@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are, it_or_them, listed
 
@@ -102,13 +103,14 @@ def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
 
 
 def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
-    """Tells whether training normalises with averages that running UPDATE_OPS would update.
+    """Tells whether training normalises with averages that it should update.
 
-    Averages whose updates are in no collection may be updated by a loop of their own.
+    Those of the network's input, in no collection, may be updated where inputs are gathered.
     """
+    if not evidence.trains(layer) or layer.moments:
+        return False
     writes = {update.write.node for updates in layer.updates.values() for update in updates}
-    trained = any(site.node in evidence.trained for site in layer.sites)
-    return trained and not layer.moments and not writes.isdisjoint(evidence.collected)
+    return bool(upkeep.parameters(layer)) or not writes.isdisjoint(evidence.collected)
 
 
 def _is_updated(variable: VariableId, evidence: Evidence) -> bool:

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from corpus.cases import (
     ALL_STYLES,
     Net,
+    axes_of,
     case,
     conv,
     dense,
@@ -16,11 +17,13 @@ from corpus.cases import (
     loss_of,
     minimize,
     moments_norm,
+    moving,
     stored,
     switch,
 )
 from corpus.frozen import stored_norm
 from corpus.networks import _static_norm
+from corpus.single import both, network
 
 # ---- target networks -----------------------------------------------------------------------
 
@@ -206,3 +209,27 @@ def averaged_weights(shared: bool) -> Net:
     )
     x = tf.matmul(tf.nn.relu(x), value["net/fc2/kernel"]) + value["net/fc2/bias"]
     return Net(train, tf.identity(x, name="averaged"))
+
+
+# ---- averages that training normalises with ------------------------------------------------
+
+
+def averaged_norm(x: tf.Tensor, name: str, wait: bool) -> tf.Tensor:
+    """Normalised by its running averages in training as well; updates in no collection."""
+    with tf.variable_scope(name):
+        kept = stored(int(x.shape[-1]))
+        mean, variance = tf.nn.moments(x, axes_of(x))
+        updates = [moving(kept.mean, mean), moving(kept.variance, variance)]
+        y = tf.nn.batch_normalization(x, kept.mean, kept.variance, kept.beta, kept.gamma, 1e-3)
+        with tf.control_dependencies(updates if wait else []):
+            return tf.identity(y)
+
+
+@case("trains on its averages, the updates nowhere", *both("BN101"), styles=ALL_STYLES)
+def updates_nowhere() -> Net:
+    return network(lambda x, _, name: averaged_norm(x, name, wait=False), None)
+
+
+@case("trains on its averages, and its result waits", *both("BN202"), styles=ALL_STYLES)
+def updates_waited_for() -> Net:
+    return network(lambda x, _, name: averaged_norm(x, name, wait=True), None)
