@@ -109,15 +109,16 @@ def step_notes(
     Returns:
       A note, or none.
     """
-    moved = {
-        name: [layer.name for layer in layers if evidence.is_moved(layer, step)]
-        for name, step in steps.items()
-    }
-    if len(moved) < 2 or not any(moved.values()):
+    moving: dict[tuple[str, ...], list[str]] = {}  # the ops, by the layers that they move
+    for name, step in steps.items():
+        moved = tuple(layer.name for layer in layers if evidence.is_moved(layer, step))
+        moving.setdefault(moved, []).append(name)
+    if len(steps) < 2 or not any(moving):
         return []
     said = (
-        f"{name} moves the averages of {some(of) if of else 'no layer'}"
-        for name, of in moved.items()
+        f"{some(ops)} {'moves' if len(ops) == 1 else 'move'} the averages of "
+        f"{some(moved) if moved else 'no layer'}"
+        for moved, ops in moving.items()
     )
     return ["; ".join(said)]
 

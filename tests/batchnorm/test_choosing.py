@@ -274,6 +274,16 @@ def test_which_step_moves_whose_averages_is_noted() -> None:
     )
 
 
+def test_steps_that_move_the_same_are_one_part_of_the_note() -> None:
+    with tf.Graph().as_default() as graph:
+        net = frozen.partly_frozen_step_by_step()
+    assert note(audit_graph(graph, *net), "the averages") == (
+        "AssignSubVariableOp, AssignSubVariableOp_1, AssignSubVariableOp_2, "
+        "AssignSubVariableOp_3 and 5 more move the averages of no layer; bn2/cond/Identity:0 and "
+        "bn2/cond/Identity_1:0 move the averages of bn2"
+    )
+
+
 @pytest.mark.parametrize("build", [outputs.loss_fetched, outputs.regression_forgotten])
 def test_what_a_loop_may_also_run_can_be_named(build: Callable[[], Any]) -> None:
     graph = graph_of(build)

@@ -37,7 +37,7 @@ from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import give_training, training_argument
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.graph.node import NodeId
+    from alexnet_tf1.batchnorm.graph.node import NodeId, VariableId
     from alexnet_tf1.batchnorm.layers.layer import Layer
     from alexnet_tf1.batchnorm.rules.evidence import Evidence
 
@@ -47,7 +47,7 @@ def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages that training normalises with, unless they are frozen on purpose."""
     if not _trains_on_averages(layer, evidence) or evidence.is_moved(layer, evidence.trained):
         return None
-    steps = [step for step in evidence.steps if _changes(layer, step, evidence)]
+    steps = [step for step in _programs(evidence) if _changes(layer, step, evidence)]
     if not steps:
         return None
     for step in steps:
@@ -77,6 +77,22 @@ def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
     own = {site.base for site in sites}
     moments = (m for us in layer.updates.values() for update in us for m in update.moments)
     return not any(evidence.provenance.moment(m).base in own for m in moments)
+
+
+def _programs(evidence: Evidence) -> list[set[NodeId]]:
+    """What each loop runs: a training op and the updates beside it, or all steps written singly.
+
+    A loop that was written by hand may fetch one operation for each variable.
+    """
+    averages = {v for x in evidence.layers for v in [*x.averages, *x.auxiliary]}
+    written: list[set[VariableId]] = [
+        {w.variable for node, w in evidence.variables.write_of.items() if node in step} - averages
+        for step in evidence.steps
+    ]
+    pairs = list(zip(evidence.steps, written, strict=True))
+    beside: set[NodeId] = set().union(*(step for step, changed in pairs if not changed))
+    single: set[NodeId] = set().union(*(step for step, changed in pairs if len(changed) == 1))
+    return [single | beside, *(step | beside for step, changed in pairs if len(changed) > 1)]
 
 
 def _changes(layer: Layer, step: set[NodeId], evidence: Evidence) -> bool:
