@@ -96,6 +96,13 @@ def test_what_holds_several_graphs_or_none(tmp_path: Path) -> None:
         audit_file(tmp_path / "a.meta")
 
 
+def test_an_event_file_is_called_one(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "events")) as writer:
+        writer.write(tf.Event(wall_time=1.0, file_version="brain.Event:2").SerializeToString())
+    with pytest.raises(UserError, match=r"events is TensorBoard's event file.* \.meta file or"):
+        audit_file(tmp_path / "events")
+
+
 def test_tags_are_for_saved_models(model: Path) -> None:
     with pytest.raises(UserError, match="--tags and --signature"):
         audit_file(model, tags=["serve"])

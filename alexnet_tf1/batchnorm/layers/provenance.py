@@ -70,7 +70,7 @@ class Provenance:
     def is_gradient(self, node: Node) -> bool:
         """Tells whether the operation computes a gradient: no layer normalises there."""
         if node.id not in self._gradients:
-            self._gradients[node.id] = is_gradient(node.name, self._names)
+            self._gradients[node.id] = is_gradient(node.name, node.op, self._names)
         return self._gradients[node.id]
 
     # ---- sources ---------------------------------------------------------------------
