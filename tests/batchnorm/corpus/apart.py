@@ -233,3 +233,99 @@ def updates_nowhere() -> Net:
 @case("trains on its averages, and its result waits", *both("BN202"), styles=ALL_STYLES)
 def updates_waited_for() -> Net:
     return network(lambda x, _, name: averaged_norm(x, name, wait=True), None)
+
+
+# ---- moments of weighted examples ----------------------------------------------------------
+
+
+def weighted_norm(x: tf.Tensor, training: Any, weights: tf.Tensor, run: bool) -> tf.Tensor:
+    """Normalised by moments in which examples count differently: a mask's or an attention's."""
+    with tf.variable_scope("bn1"):
+        kept = stored(int(x.shape[-1]))
+    batch = tf.nn.weighted_moments(x, [0], tf.broadcast_to(weights, tf.shape(x)))
+    updates = [moving(v, m) for v, m in zip((kept.mean, kept.variance), batch, strict=True)]
+    used = tf.cond(
+        training,
+        lambda: [tf.identity(m) for m in batch],
+        lambda: [tf.identity(v) for v in (kept.mean, kept.variance)],
+    )
+    if run:
+        for update in updates:
+            tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+    return tf.nn.batch_normalization(x, *used, kept.beta, kept.gamma, 1e-3)
+
+
+def weighted(attention: bool, run: bool) -> Net:
+    images, labels = inputs()
+    training = switch()
+    weights = tf.placeholder(tf.float32, [None, 1], name="mask")
+    if attention:
+        weights = tf.sigmoid(dense(images, 1, "attention"))
+    x = weighted_norm(dense(images, 5, "fc1"), training, weights, run)
+    logits = dense(tf.nn.relu(x), 10, "fc2")
+    return Net(minimize(loss_of(labels, logits)), logits, training)
+
+
+@case("masked examples, updates collected", styles=ALL_STYLES)
+def masked() -> Net:
+    return weighted(attention=False, run=True)
+
+
+@case("masked examples, updates forgotten", "BN101 bn1", styles=ALL_STYLES)
+def masked_forgotten() -> Net:
+    return weighted(attention=False, run=False)
+
+
+@case("examples weighted by the network, updates collected", styles=ALL_STYLES)
+def attended() -> Net:
+    return weighted(attention=True, run=True)
+
+
+@case("examples weighted by the network, updates forgotten", "BN101 bn1", styles=ALL_STYLES)
+def attended_forgotten() -> Net:
+    return weighted(attention=True, run=False)
+
+
+# ---- a loop that trains --------------------------------------------------------------------
+
+
+@case("three steps in a loop, each after the updates", styles=ALL_STYLES)
+def steps_in_a_loop() -> Net:
+    return training_loop(wait=True)
+
+
+@case("three steps in a loop, which prunes the updates", "BN101 net/bn1", styles=ALL_STYLES[1:])
+def steps_that_prune() -> Net:
+    return training_loop(wait=False)
+
+
+def training_loop(wait: bool) -> Net:
+    """What nothing in a loop of the first generation waits for is not run, nor can be fetched."""
+    images, labels = inputs()
+
+    def norm(x: tf.Tensor, training: bool, update: bool) -> tf.Tensor:
+        with tf.variable_scope("bn1", reuse=tf.AUTO_REUSE):
+            kept = stored(5)
+        if not training:
+            return tf.nn.batch_normalization(x, *kept[:2], kept.beta, kept.gamma, 1e-3)
+        batch = tf.nn.moments(x, [0])
+        updates = [moving(v, m) for v, m in zip(kept[:2], batch, strict=True)]
+        with tf.control_dependencies(updates if update else []):
+            return tf.identity(tf.nn.batch_normalization(x, *batch, kept.beta, kept.gamma, 1e-3))
+
+    def network(training: bool) -> tf.Tensor:
+        with tf.variable_scope("net"):
+            return dense(tf.nn.relu(norm(dense(images, 5, "fc1"), training, wait)), 10, "fc2")
+
+    logits = network(False)
+    variables = tf.trainable_variables()
+
+    def step(count: tf.Tensor) -> tf.Tensor:
+        gradients = tf.gradients(loss_of(labels, network(True)), variables)
+        optimizer = tf.train.GradientDescentOptimizer(0.1)
+        with tf.control_dependencies(
+            [optimizer.apply_gradients(zip(gradients, variables, strict=True))]
+        ):
+            return count + 1
+
+    return Net(tf.while_loop(lambda count: count < 3, step, [tf.constant(0)]), logits)
