@@ -99,6 +99,31 @@ def apart_left_behind() -> Net:
     return target_apart(averages=False)
 
 
+def generator_averages(updates: bool) -> Net:
+    """Only the copy of a network that trains on its batches ever infers."""
+    images, labels = inputs()
+
+    def network(scope: str, norm: Any, training: bool) -> tf.Tensor:
+        with tf.variable_scope(scope):
+            x = norm(dense(images, 5, "fc1"), training, "bn")
+            return dense(tf.nn.relu(x), 10, "fc2")
+
+    online = network("online", _static_norm, True)
+    target = network("target", stored_norm, False)
+    train = minimize(loss_of(labels, online), None if updates else [])
+    return Net([train, *copied(averages=True)], target)
+
+
+@case("the copy of a network that only trains infers")
+def copy_infers() -> Net:
+    return generator_averages(updates=True)
+
+
+@case("the copy of a network that never updates its averages infers", "BN101 online/bn")
+def copy_infers_forgotten() -> Net:
+    return generator_averages(updates=False)
+
+
 # ---- towers that do not share their averages -----------------------------------------------
 
 
