@@ -13,11 +13,11 @@ import gc
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from alexnet_tf1.batchnorm import entry_points
+from alexnet_tf1.batchnorm import entry_points, pair
 from alexnet_tf1.batchnorm.choices import Choices, Outputs
-from alexnet_tf1.batchnorm.coverage import step_notes, take_stock, unread_notes
+from alexnet_tf1.batchnorm.coverage import left_alone, some, step_notes, take_stock, unread_notes
 from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
@@ -29,7 +29,7 @@ from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.layers.savers import saved_variables
 from alexnet_tf1.batchnorm.report import AuditReport, Fault, Need
-from alexnet_tf1.batchnorm.rules import registry
+from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
 from alexnet_tf1.batchnorm.rules.wording import listed
 
@@ -131,7 +131,9 @@ def _audit(source: GraphSource, asked: Asked, inference: Any) -> AuditReport:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return _checked(source, asked) if inference is None else _pair(source, inference, asked)
+        if inference is None:
+            return _checked(source, asked).report
+        return _pair(source, inference, asked)
     finally:
         if was_enabled:
             gc.enable()
@@ -149,7 +151,24 @@ def _pair(source: GraphSource, inference: Any, asked: Asked) -> AuditReport:
         asked, logits=None, is_training=one, training_only=True, families=("training", "saving")
     )
     infers = dataclasses.replace(asked, train_ops=None, is_training=two, families=("inference",))
-    return _checked(source, trains).joined(_checked(other, infers))
+    training, inferring = _checked(source, trains), _checked(other, infers)
+    report = training.report.joined(inferring.report)
+    if not training.evidence.steps:
+        return report
+    allows = registry.selected(asked.select, asked.ignore).allows
+    for layer, message in pair.never_updated(inferring.evidence, training.evidence):
+        if allows("BN102", layer.name):
+            fault = Fault("BN102", layer.name, message)
+            place = _place(fault, layer, inferring.evidence, other)
+            report.faults.append(fault._replace(message=message + place))
+    unknown = pair.strangers(inferring.evidence, training.evidence)
+    if unknown:
+        report.left_out["pair"] = f"BN102 was not checked across the graphs on {some(unknown)}"
+        report.notes.append(
+            f"{report.left_out['pair']}: the graph that trains has no variables of these names; "
+            "give the two graphs that belong together"
+        )
+    return report
 
 
 def _switches_in(source: GraphSource, given: Any) -> Any:
@@ -160,7 +179,14 @@ def _switches_in(source: GraphSource, given: Any) -> Any:
     return [n for n in entry_points.names_of(given) if n.partition(":")[0] in nodes] or None
 
 
-def _checked(source: GraphSource, asked: Asked) -> AuditReport:
+class Checked(NamedTuple):
+    """One graph, audited."""
+
+    report: AuditReport
+    evidence: Evidence
+
+
+def _checked(source: GraphSource, asked: Asked) -> Checked:
     selected = registry.selected(asked.select, asked.ignore)
     flat = FlatGraph(source.graph_def, source.op_defs)
     provenance = Provenance(flat)
@@ -202,16 +228,19 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         if layer.name in outputs.judging:
             met.add("inference")
         needs = met.intersection(asked.families)
-        for fault in registry.check([layer], evidence, needs, selected):
+        own = registry.check([layer], evidence, needs, selected)
+        for fault in own:
             place = _place(fault, layer, evidence, source)
             faults.append(fault._replace(message=fault.message + place))
-        if "training" in checked and evidence.trains(layer):
+        if "training" in checked and (
+            evidence.trains(layer) or _is_kept_otherwise(layer, evidence, own)
+        ):
             checked["training"].append(layer.name)
         if "inference" in checked and "inference" in met and evidence.infers(layer):
             checked["inference"].append(layer.name)
-    stock = take_stock(layers, checked, choices.reasons, flat)
+    stock = take_stock(layers, checked, choices.reasons, flat, left_alone(whole) if steps else {})
     names = provenance.variables.names
-    return AuditReport(
+    report = AuditReport(
         layers=[(layer.name, [names[v] for v in layer.averages]) for layer in layers],
         faults=faults,
         notes=[
@@ -225,6 +254,7 @@ def _checked(source: GraphSource, asked: Asked) -> AuditReport:
         checked=stock.checked,
         left_out=stock.left_out | selected.left_out(),
     )
+    return Checked(report, whole)
 
 
 def _evidence(
@@ -243,16 +273,26 @@ def _evidence(
     return found
 
 
+def _is_kept_otherwise(layer: Layer, evidence: Evidence, faults: list[Fault]) -> bool:
+    """Tells whether the rules of training could judge a layer that no training op runs."""
+    if not evidence.steps:
+        return False
+    frozen = any(layer.name in names for names in evidence.frozen.values())
+    is_fault = any(fault.rule.startswith("BN1") for fault in faults)
+    return frozen or is_fault or upkeep.follows_copies(layer, evidence)
+
+
 def _train_name(names: list[str]) -> str:
     return names[0].partition(":")[0] if len(names) == 1 else "any of the training ops"
 
 
 def _place(fault: Fault, layer: Layer, evidence: Evidence, source: GraphSource) -> str:
     """Says where in the user's code the layer and the training op were built, where it is known."""
-    nodes = evidence.provenance.nodes
-    built = [("layer", source.place(nodes[layer.sites[0].node].name))]
-    if fault.rule.startswith("BN1"):
-        built.append(("training op", source.place(evidence.train_name)))
+    nodes, flat = evidence.provenance.nodes, evidence.provenance.flat
+    built = [("layer", source.place(nodes[layer.sites[0].node]))]
+    if fault.rule.startswith("BN1") and evidence.train_name in flat.top:
+        step = flat.run_nodes(evidence.train_name)[0]
+        built.append(("training op", source.place(nodes[step])))
     known = [f"{what} built at {place}" for what, place in built if place]
     return f" ({', '.join(known)})" if known else ""
 

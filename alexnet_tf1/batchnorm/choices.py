@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from alexnet_tf1.batchnorm import entry_points
+from alexnet_tf1.batchnorm.graph.constants import Scalar
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import GraphSource
@@ -34,7 +35,10 @@ class Switch(NamedTuple):
     """A tensor that says whether the network trains."""
 
     tensor: Tensor  # the tensor or the variable
-    training: bool  # its value in training
+    training: Scalar = (
+        True  # its value in training; that of a number is 1, or what it is compared to
+    )
+    inference: Scalar = False
 
 
 class Outputs(NamedTuple):
@@ -115,7 +119,7 @@ class Choices:
         found = self._towers(trained, training, inference)
         tensors = sorted(t for own in found.outputs.values() for t in own)
         if tensors:
-            shown = _some([self._described(tensor) for tensor in tensors])
+            shown = _some([self._described(tensor) for tensor in self._heads(tensors, inference)])
             self.notes.append(f"logits: {shown} (found; --logits names others)")
             return Outputs(tensors, found.judged())
         if not found.only_training:
@@ -143,6 +147,17 @@ class Choices:
         )
         towers.sort(ForwardPass(provenance, networks, self.layers).ends())
         return towers
+
+    def _heads(self, tensors: list[Tensor], inference: Folding) -> list[Tensor]:
+        """The outputs, without rectified ones that others are computed from: a frozen backbone's.
+
+        A rectifier stands within a network; another network's input, such as an image, does not
+        end in one.
+        """
+        rectified = [t for t in tensors if self.provenance.nodes[t.node].op.startswith("Relu")]
+        behind = [t for t in tensors if t not in rectified]
+        met = inference.data_cone(behind) if rectified else set()
+        return [t for t in tensors if t not in rectified or t not in met]
 
     def _described(self, tensor: Tensor) -> str:
         """The tensor's name, or that of the call it lies in, and its shape where recorded."""
@@ -179,39 +194,42 @@ class Choices:
             if self.provenance.flat.nodes[tensor.node].op == "Const":
                 self.notes.append(f"is_training: {name} is a constant, nothing to switch")
             else:
-                found.append(Switch(tensor, True))
+                deduced = entry_points.is_number(self.provenance, tensor) and self._switch(tensor)
+                found.append(deduced or Switch(tensor))
         return found
 
     def folded(self, switches: Iterable[Switch], *, training: bool) -> Folding:
         """The graph with the switches at training or at inference."""
-        assumed: dict[Tensor, bool] = {}
+        assumed: dict[Tensor, Scalar] = {}
         for switch in switches:
-            value = switch.training == training
+            value = switch.training if training else switch.inference
             assumed |= entry_points.assumption(self.provenance, switch.tensor, value)
         return self.provenance.folded(assumed)
 
     def _find_switches(self) -> list[Switch]:
         """The inputs and variables that decide what some layer normalises with."""
-        found = []
         candidates = self._candidates
-        for candidate in candidates[:_TRIED]:
-            on, off = (self.folded([Switch(candidate, True)], training=t) for t in (True, False))
-            if any(self._differs(layer, on, off) for layer in self.layers):
-                found.append(Switch(candidate, self._means_training(candidate, on, off)))
         if len(candidates) > _TRIED:
             self.notes.append(
                 f"is_training: only {_TRIED} of {len(candidates)} inputs were tried as the switch"
             )
+        found = [s for s in map(self._switch, candidates[:_TRIED]) if s is not None]
         if not found:
             self.notes.append("is_training: no switch was found; both modes are the same graph")
             return []
-        shown = [
-            self.provenance.nodes[s.tensor.node].name
-            + (":0" if s.training else ":0, True meaning inference")
-            for s in found
-        ]
+        shown = [self.provenance.nodes[s.tensor.node].name + ":0" + _meaning(s) for s in found]
         self.notes.append(f"is_training: {_some(shown)} (found; --is-training names others)")
         return found
+
+    def _switch(self, candidate: Tensor) -> Switch | None:
+        """The candidate with its two values, if these make a difference to some layer."""
+        for one, two in entry_points.switch_values(self.provenance, candidate):
+            tried = Switch(candidate, one, two)
+            on, off = (self.folded([tried], training=t) for t in (True, False))
+            if any(self._differs(layer, on, off) for layer in self.layers):
+                means_training = self._means_training(tried, on, off)
+                return tried if means_training else Switch(candidate, two, one)
+        return None
 
     @functools.cached_property
     def _candidates(self) -> list[Tensor]:
@@ -240,11 +258,12 @@ class Choices:
                     found.add(("site", site.node))
         return found
 
-    def _means_training(self, switch: Tensor, on: Folding, off: Folding) -> bool:
-        """Tells whether True means training: by the name if it says so, else by what it does."""
-        name = self.provenance.flat.nodes[switch.node].name.lower()
+    def _means_training(self, switch: Switch, on: Folding, off: Folding) -> bool:
+        """Tells whether the value is that of training: by its name, else by what it does."""
+        name = self.provenance.flat.nodes[switch.tensor.node].name.lower()
         named_for_testing = any(word in name for word in _TEST_WORDS)
-        if not named_for_testing and any(word in name for word in _TRAIN_WORDS):
+        named_for_training = any(word in name for word in _TRAIN_WORDS)
+        if switch.training is True and named_for_training and not named_for_testing:
             return True
 
         def layers_on_batch(folding: Folding) -> int:
@@ -254,6 +273,15 @@ class Choices:
             )
 
         return layers_on_batch(on) >= layers_on_batch(off)
+
+
+def _meaning(switch: Switch) -> str:
+    """Says which value is training's, unless that goes without saying."""
+    if switch.training is True:
+        return ""
+    if switch.training is False:
+        return ", True meaning inference"
+    return f", {switch.training:g} meaning training"
 
 
 def _some(names: list[str]) -> str:

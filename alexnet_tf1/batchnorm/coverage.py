@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.node import NodeId
 from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.report import Need
-from alexnet_tf1.batchnorm.rules import registry
+from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
-from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.batchnorm.rules.wording import is_or_are, listed
 
 _SHOWN = 4
 
@@ -30,6 +30,7 @@ def take_stock(
     checked: Mapping[Need, list[str]],
     reasons: Mapping[Need, str],
     flat: FlatGraph,
+    apart: Mapping[str, str],
 ) -> Coverage:
     """Compares what was checked with what there is.
 
@@ -38,6 +39,7 @@ def take_stock(
       checked: by family of rules, the names of the layers that it looked at.
       reasons: by family, why it did not look at a layer, and the remedy.
       flat: the graph, which counts the walks that were cut.
+      apart: by layer that no training can be named for, the same of the rules of training.
 
     Returns:
       The account.
@@ -51,7 +53,10 @@ def take_stock(
             which = f" on {some(missing)}" if len(missing) < len(layers) else ""
             what = f"{registry.identifiers(family)} were not checked{which}"
             found.left_out[family] = what
-            found.notes.append(f"{what}: {reasons[family]}")
+            for reason, those in _by_reason(missing, family, reasons, apart).items():
+                which = f" on {some(those)}" if len(those) < len(layers) else ""
+                what = f"{registry.identifiers(family)} were not checked{which}"
+                found.notes.append(f"{what}: {reason}")
     if flat.truncated:
         found.left_out["calls"] = f"{len(flat.truncated)} calls were not looked into"
         found.notes.append(
@@ -67,6 +72,30 @@ def take_stock(
     return found
 
 
+def _by_reason(
+    missing: Iterable[str], family: Need, reasons: Mapping[Need, str], apart: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Groups the layers by why they were not looked at."""
+    found: dict[str, list[str]] = {}
+    for name in missing:
+        reason = apart.get(name, reasons[family]) if family == "training" else reasons[family]
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def left_alone(evidence: Evidence) -> dict[str, str]:
+    """By layer that nothing in the graph trains, why there is nothing to check, and the remedy."""
+    alone = [x for x in evidence.layers if upkeep.is_left_alone(x, evidence)]
+    twins = {layer.name: upkeep.twin(layer, evidence) for layer in alone}
+    trained = [twin.name for twin in twins.values() if twin]
+    pattern, verb = some(trained), is_or_are(trained)
+    restored = "if they are restored from elsewhere, audit the checkpoint that holds them"
+    nothing = "nothing in the graph trains or sets their variables"
+    share = "for both to share their variables, build them in the same scope with reuse=True"
+    lost = f"{nothing}, though {pattern}, called and shaped the same, {verb} trained: {share}"
+    return {n: f"{lost if twin else nothing}; {restored}" for n, twin in twins.items()}
+
+
 def step_notes(
     steps: Mapping[str, Collection[NodeId]], evidence: Evidence, layers: Sequence[Layer]
 ) -> list[str]:
@@ -80,15 +109,16 @@ def step_notes(
     Returns:
       A note, or none.
     """
-    moved = {
-        name: [layer.name for layer in layers if evidence.is_moved(layer, step)]
-        for name, step in steps.items()
-    }
-    if len(moved) < 2 or not any(moved.values()):
+    moving: dict[tuple[str, ...], list[str]] = {}  # the ops, by the layers that they move
+    for name, step in steps.items():
+        moved = tuple(layer.name for layer in layers if evidence.is_moved(layer, step))
+        moving.setdefault(moved, []).append(name)
+    if len(steps) < 2 or not any(moving):
         return []
     said = (
-        f"{name} moves the averages of {some(of) if of else 'no layer'}"
-        for name, of in moved.items()
+        f"{some(ops)} {'moves' if len(ops) == 1 else 'move'} the averages of "
+        f"{some(moved) if moved else 'no layer'}"
+        for moved, ops in moving.items()
     )
     return ["; ".join(said)]
 

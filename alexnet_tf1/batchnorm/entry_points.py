@@ -1,11 +1,12 @@
 """Finds where an audit starts: what is named, the training ops and the training switch."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from alexnet_tf1.batchnorm.graph.constants import Scalar
 from alexnet_tf1.batchnorm.graph.flatten import OUTPUT, FlatGraph
 from alexnet_tf1.batchnorm.graph.followers import Followers
 from alexnet_tf1.batchnorm.graph.load import TRAIN_OP, TRAINABLE, GraphSource
@@ -17,6 +18,7 @@ from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.errors import UserError
 
 _DECISIONS = 100
+_COMPARED = 4  # values that a number is compared to, tried as a switch's
 
 
 def names_of(items: Any) -> list[str]:
@@ -102,7 +104,7 @@ def _accumulating(applied: set[NodeId], provenance: Provenance) -> set[NodeId]:
             continue
         for variable in {v for t in inputs for v in provenance.sources(t).variables}:
             for write in variables.writes.get(variable, ()):
-                if write.value is not None and is_computed(write.value, provenance):
+                if write.value is not None and provenance.is_computed(write.value):
                     found.add(write.node)
     return found
 
@@ -116,7 +118,7 @@ def training_steps(source: GraphSource, provenance: Provenance) -> set[NodeId]:
         write.node
         for variable in trainable_ids(source, variables)
         for write in variables.writes.get(variable, ())
-        if write.value is not None and is_computed(write.value, provenance)
+        if write.value is not None and provenance.is_computed(write.value)
     }
 
 
@@ -149,23 +151,15 @@ def weight_ids(
     return trainable | copies
 
 
-def is_computed(tensor: Tensor, provenance: Provenance) -> bool:
-    """Tells whether data and variables take part: labels and initial values are not computed."""
-    if not provenance.tainted[tensor.node]:
-        return False
-    cone = provenance.plain.data_cone([tensor])
-    return any(t.node in provenance.variables.reading for t in cone)
-
-
 # ---- the training switch -------------------------------------------------------------------
 
 
-def assumption(provenance: Provenance, switch: Tensor, value: bool) -> dict[Tensor, bool]:
+def assumption(provenance: Provenance, switch: Tensor, value: Scalar) -> dict[Tensor, Scalar]:
     """Finds what is known when the switch, a tensor or a variable, is at that value.
 
     That is its own value, and the values of what it is only another name for.
     """
-    known: dict[Tensor, bool] = {}
+    known: dict[Tensor, Scalar] = {}
     variables = provenance.variables
     held = variables.held_by(switch)
     if held is not None:
@@ -188,8 +182,7 @@ def switch_candidates(provenance: Provenance) -> list[Tensor]:
     flat, names = provenance.flat, provenance.variables.names
 
     def may_switch(node: Node) -> bool:
-        value = node.attr("dtype")
-        dtype = 0 if value is None else value.type
+        dtype = _dtype(node)
         if node.op.startswith("Placeholder"):
             return dtype == tf.bool or (dtype in _NUMBERS and _decides(flat, node.id))
         return dtype == tf.bool and names.get(VariableId(node.id)) == node.name
@@ -197,24 +190,54 @@ def switch_candidates(provenance: Provenance) -> list[Tensor]:
     return [Tensor(node.id, 0) for node in flat.nodes if may_switch(node)]
 
 
+def is_number(provenance: Provenance, switch: Tensor) -> bool:
+    """Tells whether the switch is an input that holds a number."""
+    node = provenance.nodes[switch.node]
+    return node.op.startswith("Placeholder") and _dtype(node) in _NUMBERS
+
+
+def switch_values(provenance: Provenance, switch: Tensor) -> list[tuple[Scalar, Scalar]]:
+    """Pairs of values of which one may be training's: true and false, or what it is compared to."""
+    if not is_number(provenance, switch):
+        return [(True, False)]
+    compared: dict[Scalar, None] = {}
+    for node_id in provenance.flat.walks.reach(
+        [switch.node], _conditions(provenance.flat), _DECISIONS
+    ):
+        for consumer, at in provenance.flat.consumers[node_id]:
+            node = provenance.nodes[consumer]
+            for other in node.inputs[1 - at : 2 - at] if node.op in _COMPARISONS else ():
+                value = provenance.plain_constant(other)
+                if isinstance(value, (int, float)):
+                    compared |= dict.fromkeys((value, value + 1))
+    return [(1, 0), *((value, 0) for value in list(compared)[:_COMPARED] if value not in (0, 1))]
+
+
+def _dtype(node: Node) -> int:
+    value = node.attr("dtype")
+    return 0 if value is None else value.type
+
+
 _NUMBERS = (tf.float32, tf.int32, tf.int64)
-_CONDITIONS = frozenset(
-    """Identity Cast Equal NotEqual Greater GreaterEqual Less LessEqual LogicalNot LogicalAnd
-    LogicalOr StopGradient Reshape Squeeze _Arg Enter All Any""".split()
+_COMPARISONS = frozenset("Equal NotEqual Greater GreaterEqual Less LessEqual".split())
+_CONDITIONS = _COMPARISONS | frozenset(
+    """Identity Cast LogicalNot LogicalAnd LogicalOr StopGradient Reshape Squeeze _Arg Enter All
+    Any""".split()
 )
 
 
 def _decides(flat: FlatGraph, start: NodeId) -> bool:
     """Tells whether the number reaches a predicate through comparisons and casts alone."""
-
-    def step(node_id: NodeId) -> list[NodeId]:
-        return [c for c, _ in flat.consumers[node_id] if flat.nodes[c].op in _CONDITIONS]
-
     return any(
         _is_predicate(flat.nodes[consumer], at)
-        for node_id in flat.walks.reach([start], step, _DECISIONS)
+        for node_id in flat.walks.reach([start], _conditions(flat), _DECISIONS)
         for consumer, at in flat.consumers[node_id]
     )
+
+
+def _conditions(flat: FlatGraph) -> Callable[[NodeId], list[NodeId]]:
+    """From a node to those that compare it, cast it or decide with it."""
+    return lambda n: [c for c, _ in flat.consumers[n] if flat.nodes[c].op in _CONDITIONS]
 
 
 def _is_predicate(node: Node, at: int) -> bool:

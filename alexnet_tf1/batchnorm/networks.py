@@ -6,7 +6,6 @@ of its own follows; losses, metrics and gradients lie behind its ends.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,9 +19,6 @@ from alexnet_tf1.batchnorm.layers.provenance import Provenance
 Network = frozenset[NodeId]
 
 _NOBODY = NodeId(-1)
-_GRADIENTS = re.compile(r"(^|/)(gradients?(_\d+)?|gradient_tape)/")
-# A transposed convolution is a Conv2DBackpropInput of the forward pass.
-_GRADIENT_OPS = re.compile(r"Grad(V\d)?$|BackpropFilter")
 _REDUCTIONS = frozenset({"Mean", "Sum", "Max", "Min", "Prod"})
 # What may stand behind the last weights and still be the network's output.
 _TAIL = SUMS | frozenset(
@@ -160,7 +156,9 @@ class ForwardPass:
         consumers = self._consumers[node_id]
         if is_fused(self._nodes[node_id].op):
             forward = [
-                (self._nodes[c], at) for c, at in consumers if not self._is_gradient(self._nodes[c])
+                (self._nodes[c], at)
+                for c, at in consumers
+                if not self._provenance.is_gradient(self._nodes[c])
             ]
             return bool(forward) and all(node.inputs[at].output for node, at in forward)
         return node_id in self._bases
@@ -209,7 +207,7 @@ class ForwardPass:
             before = bytes(marks)
             for node_id in self._provenance.order:
                 node = self._nodes[node_id]
-                if self._is_gradient(node) or any(backward[t.node] for t in node.inputs):
+                if self._provenance.is_gradient(node) or any(backward[t.node] for t in node.inputs):
                     backward[node_id] = 1
                 elif self._is_per_example(node, marks):
                     marks[node_id] = 1
@@ -238,7 +236,3 @@ class ForwardPass:
             return False
         rank = self._provenance.axes.rank(node.inputs[0])
         return rank is None or len(axes) < rank
-
-    def _is_gradient(self, node: Node) -> bool:
-        told = _GRADIENTS.search(node.name) or _GRADIENT_OPS.search(node.op)
-        return bool(told) or self._provenance.is_gradient(node)

@@ -94,6 +94,26 @@ def test_an_inverse_switch_is_understood() -> None:
     assert any("True meaning inference" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("decide", "value"),
+    [
+        (lambda mode: tf.equal(mode, 0), 0),
+        (lambda mode: tf.equal(mode, 1), 1),
+        (lambda mode: tf.equal(mode, 2), 2),
+        (lambda mode: tf.greater(mode, 4), 5),
+        (lambda mode: tf.not_equal(tf.cast(mode, tf.int64), 3), 0),
+    ],
+)
+@pytest.mark.parametrize("given", [None, "mode"])
+def test_a_number_as_the_switch(decide: Any, value: int, given: str | None) -> None:
+    with tf.Graph().as_default() as graph:
+        network(moments_norm, decide(tf.placeholder(tf.int32, [], name="mode")))
+    report = audit_graph(graph, is_training=given)
+    assert report.faults == []
+    (said,) = [note for note in report.notes if note.startswith("is_training")] or [""]
+    assert said.startswith(f"is_training: mode:0, {value} meaning training") == (given is None)
+
+
 def test_other_switches_do_not_confuse() -> None:
     with tf.Graph().as_default() as graph:
         images, labels = inputs()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tensorflow.compat.v1 as tf
+from corpus.apart import separate_towers
 from corpus.cases import conv, dense, inputs, loss_of, minimize, moments_norm, switch
 from corpus.frozen import stored_norm
 from corpus.single import network
@@ -94,6 +96,13 @@ def test_what_holds_several_graphs_or_none(tmp_path: Path) -> None:
         audit_file(tmp_path / "a.meta")
 
 
+def test_an_event_file_is_called_one(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "events")) as writer:
+        writer.write(tf.Event(wall_time=1.0, file_version="brain.Event:2").SerializeToString())
+    with pytest.raises(UserError, match=r"events is TensorBoard's event file.* \.meta file or"):
+        audit_file(tmp_path / "events")
+
+
 def test_tags_are_for_saved_models(model: Path) -> None:
     with pytest.raises(UserError, match="--tags and --signature"):
         audit_file(model, tags=["serve"])
@@ -141,6 +150,40 @@ def test_a_checkpoint_whose_averages_have_moved_tells_that_they_are_frozen(
     noted = [note for note in report.notes if note.startswith("frozen on purpose")]
     assert len(noted) == (not expected)
     assert all("checkpoint beside the graph" in note and "bn1 and bn2" in note for note in noted)
+
+
+def towers_saved(moved: tuple[str, ...], folder: Path) -> str:
+    """A checkpoint of two towers that share nothing; the averages of some have moved."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        separate_towers()
+        session.run(tf.global_variables_initializer())
+        for variable in tf.global_variables():
+            if variable.op.name in [f"{scope}/bn1/moving_mean" for scope in moved]:
+                session.run(variable.assign_add(tf.ones_like(variable) / 2))
+        return tf.train.Saver().save(session, str(folder / "model"))
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected", "checked"),
+    [
+        (("train",), ["BN102 test/bn1"], ["train/bn1", "test/bn1"]),
+        (("train", "test"), [], ["train/bn1", "test/bn1"]),
+        ((), [], ["train/bn1"]),
+    ],
+)
+def test_a_tower_of_its_own_is_judged_by_the_checkpoint(
+    tmp_path: Path, moved: tuple[str, ...], expected: list[str], checked: list[str]
+) -> None:
+    prefix = towers_saved(moved, tmp_path)
+    alone = audit_file(shutil.move(f"{prefix}.meta", tmp_path / "alone.meta"))
+    shutil.copy(tmp_path / "alone.meta", f"{prefix}.meta")
+    assert (alone.faults, alone.checked["training"]) == ([], ["train/bn1"])
+    (note,) = [note for note in alone.notes if note.startswith("BN101, BN102 and BN103")]
+    assert "not checked on test/bn1" in note
+    assert "though train/bn1, called and shaped the same, is trained" in note
+    assert note.endswith("audit the checkpoint that holds them")
+    report = audit_file(prefix)
+    assert (faults(report), report.checked["training"]) == (expected, checked)
 
 
 def test_layers_frozen_beside_others_are_noted() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tensorflow.compat.v1 as tf
-from corpus import outputs, programs
+from corpus import frozen, outputs, programs
 from corpus.cases import conv, dense, inputs, loss_of, minimize, moments_norm, switch
 from corpus.networks import _static_norm, _towers
 from corpus.single import network
@@ -274,6 +274,16 @@ def test_which_step_moves_whose_averages_is_noted() -> None:
     )
 
 
+def test_steps_that_move_the_same_are_one_part_of_the_note() -> None:
+    with tf.Graph().as_default() as graph:
+        net = frozen.partly_frozen_step_by_step()
+    assert note(audit_graph(graph, *net), "the averages") == (
+        "AssignSubVariableOp, AssignSubVariableOp_1, AssignSubVariableOp_2, "
+        "AssignSubVariableOp_3 and 5 more move the averages of no layer; bn2/cond/Identity:0 and "
+        "bn2/cond/Identity_1:0 move the averages of bn2"
+    )
+
+
 @pytest.mark.parametrize("build", [outputs.loss_fetched, outputs.regression_forgotten])
 def test_what_a_loop_may_also_run_can_be_named(build: Callable[[], Any]) -> None:
     graph = graph_of(build)
@@ -285,6 +295,12 @@ def test_what_a_loop_may_also_run_can_be_named(build: Callable[[], Any]) -> None
     assert "with --train-op" in how
     train_op = next(op.name for op in graph.get_operations() if op.name == "Adam")
     assert audit_graph(graph, [train_op, *names.split(" and ")]).faults == []
+
+
+def test_what_lies_within_the_network_is_no_head() -> None:
+    """The frozen backbone is a network of its own, which ends in the rectifier before the head."""
+    report = audit_graph(graph_of(frozen.new_head))
+    assert note(report, "logits: ").startswith("logits: fc2/logits:0 [?, 10] (found;")
 
 
 # ---- the command -------------------------------------------------------------------------------

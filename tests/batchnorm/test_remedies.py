@@ -104,6 +104,24 @@ def test_training_forgotten() -> None:
             assert "tf.get_collection(tf.GraphKeys.UPDATE_OPS)" in found[0].message
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "remedy"),
+    [
+        ("conv/BatchNorm", "`is_training=` is False", "pass is_training=is_training, True in"),
+        ("batch_normalization_1", "`training=` was forgotten", "pass training=is_training, True"),
+        ("mine", "`training=` was forgotten", "training=is_training (is_training= in slim), True"),
+    ],
+)
+def test_the_argument_is_that_of_the_library(name: str, said: str, remedy: str) -> None:
+    with tf.Graph().as_default() as graph:
+        images, labels = inputs()
+        x = stored_norm(dense(images, 5, "fc1"), None, name)
+        minimize(loss_of(labels, dense(x, 10, "fc2")))
+    (fault,) = audit_graph(graph).faults
+    assert said in fault.message
+    assert remedy in fault.message
+
+
 def test_a_keras_model_called_on_another_tensor(tmp_path: Path) -> None:
     """Its layers have updates for keras.Input as well, which raise when they are run."""
     script = tmp_path / "program.py"

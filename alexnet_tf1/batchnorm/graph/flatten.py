@@ -111,6 +111,7 @@ class FlatGraph:
             else:
                 node = self._add(name, definition.op, definition)
                 names[definition.name] = node.id
+            node.function = stack[-1] if stack else ""
             fresh.append((node, definition))
         for node, definition in fresh:
             self._resolve(node, definition, names)

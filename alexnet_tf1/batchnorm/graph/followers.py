@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
@@ -35,6 +36,18 @@ class Followers:
             return [n for n in after if nodes[n].op not in _SILENT or self.of_node(n)]
 
         reached = [n for n in self._flat.walks.reach(seeds, step) if n in self._top_name]
+        reached = [n for n in reached if n not in self._in_loops]
         # Of a step or a loop inside a function nothing waits for: take all of it.
         ends = {self._top_name[n] for n in [n for n in reached if not step(n)] or reached}
         return [name for name in self._flat.top if name in ends]
+
+    @functools.cached_property
+    def _in_loops(self) -> set[NodeId]:
+        """Everything in the loops of the first generation, which a session cannot fetch."""
+        nodes = self._flat.nodes
+
+        def step(node_id: NodeId) -> list[NodeId]:
+            return [n for n in self.of_node(node_id) if nodes[n].op not in ("Exit", "RefExit")]
+
+        entries = [node.id for node in nodes if node.op in ("Enter", "RefEnter")]
+        return set(self._flat.walks.reach(entries, step))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 
+_SCOPES = re.compile(r"(^|/)(gradients(_\d+)?|gradient_tape)/")
+# A transposed convolution is a Conv2DBackpropInput of the forward pass.
+_OPERATIONS = re.compile(r"Grad(V\d)?$|BackpropFilter")
 
-def is_gradient(name: str, nodes: Container[str]) -> bool:
+
+def is_gradient(name: str, op: str, nodes: Container[str]) -> bool:
     """Tells whether an operation was built by tf.gradients or by a GradientTape.
 
     tf.gradients builds the gradient of the operation a/b in the scope a/b_grad of a scope of its
@@ -14,12 +19,13 @@ def is_gradient(name: str, nodes: Container[str]) -> bool:
 
     Args:
       name: the operation's name; that of one in a function's body begins with the call's.
+      op: its kind.
       nodes: the names at the graph's top level.
 
     Returns:
       True for a part of a gradient.
     """
-    if "gradient_tape/" in name:
+    if _SCOPES.search(name) or _OPERATIONS.search(op):
         return True
     parts = name.split("/")
     for end, part in enumerate(parts[:-1]):

@@ -16,7 +16,8 @@ from tensorflow.core.framework import variable_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf1.batchnorm.graph.locate import FORMS, locate
-from alexnet_tf1.batchnorm.graph.places import place_of
+from alexnet_tf1.batchnorm.graph.node import Node
+from alexnet_tf1.batchnorm.graph.places import DebugInfo, place_of
 from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.errors import UserError
 
@@ -43,8 +44,8 @@ class GraphSource:
     meta: Any = None  # the MetaGraphDef that holds the graph, where one does
     inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
     checkpoint: str | None = None  # the prefix of the checkpoint beside the graph
-    # tells where in the user's code an operation was built, by its name
-    place: Callable[[str], str | None] = lambda name: None
+    # tells where in the user's code an operation was built
+    place: Callable[[Node], str | None] = lambda node: None
 
 
 def from_object(graph: Any) -> GraphSource:
@@ -85,13 +86,15 @@ def from_file(
       UserError: if there is no graph to be read there.
     """
     where, checkpoint = locate(path)
-    found = _parsed_graph(_bytes_of(where), where.suffix)
+    data = _bytes_of(where)
+    found = _parsed_graph(data, where.suffix)
     if isinstance(found, saved_model_pb2.SavedModel):
         source = _from_saved_model(found, str(path), tags, signature)
+        source.place = DebugInfo(where.parent / "debug" / "saved_model_debug_info.pb").place_of
     elif tags is not None or signature is not None:
         raise UserError(f"{where} is no SavedModel; --tags and --signature are for those")
     elif found is None:
-        raise UserError(f"{where} holds no graph; name {FORMS}")
+        raise UserError(_no_graph(where, data))
     else:
         source = from_object(found)
     source.checkpoint = checkpoint
@@ -111,6 +114,16 @@ def _parsed_graph(data: bytes, suffix: str) -> Any:
         if message is not None and any(map(_holds_nodes, _graphs_in(message))):
             return message
     return None
+
+
+def _no_graph(where: Path, data: bytes) -> str:
+    """Says that the file holds no graph that can be read, and what to name instead."""
+    if b"brain.Event:" in data[:64]:  # the version, in the first record of each
+        return (
+            f"{where} is TensorBoard's event file, whose graph is not read; name the .meta file or "
+            "the graph.pbtxt that the program wrote beside its checkpoints"
+        )
+    return f"{where} holds no graph; name {FORMS}"
 
 
 def _graphs_in(message: Any) -> list[Any]:

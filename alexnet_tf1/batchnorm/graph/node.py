@@ -26,6 +26,7 @@ class Node:
     inputs: list[Tensor] = field(default_factory=list)  # data inputs
     controls: list[NodeId] = field(default_factory=list)  # the nodes that run before it
     want: bool | int | None = None  # of a `_Frame`, the value of its input 0 that makes it run
+    function: str = ""  # the one in whose body the definition stands; empty at the top level
 
     def attr(self, key: str) -> Any:
         """The attribute's AttrValue, or None (indexing a proto map would add the key)."""

@@ -70,7 +70,7 @@ class Provenance:
     def is_gradient(self, node: Node) -> bool:
         """Tells whether the operation computes a gradient: no layer normalises there."""
         if node.id not in self._gradients:
-            self._gradients[node.id] = is_gradient(node.name, self._names)
+            self._gradients[node.id] = is_gradient(node.name, node.op, self._names)
         return self._gradients[node.id]
 
     # ---- sources ---------------------------------------------------------------------
@@ -120,6 +120,12 @@ class Provenance:
         if self.tainted[node.id]:
             found.data = True
         return []
+
+    def is_computed(self, tensor: Tensor) -> bool:
+        """Tells whether data and variables take part: labels and initial values are no results."""
+        if not self.tainted[tensor.node]:
+            return False
+        return any(t.node in self.variables.reading for t in self.plain.data_cone([tensor]))
 
     def has_data(self, tensor: Tensor) -> bool:
         """Tells whether the tensor holds per-example data."""

@@ -2,13 +2,14 @@
 
 from functools import partial
 
-from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
+from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor
 from alexnet_tf1.batchnorm.graph.ops import PASSED, PRODUCTS, fused_is_training, is_fused
 from alexnet_tf1.batchnorm.graph.variables import Variables, Write
 from alexnet_tf1.batchnorm.layers.layer import Update
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 
 _STEPS = 400
+_INVERSES = frozenset({"Reciprocal", "Inv"})
 
 
 def find_updates(provenance: Provenance) -> list[Update]:
@@ -45,9 +46,19 @@ def _step(update: Update, provenance: Provenance, tensor: Tensor) -> list[Tensor
     if node.op not in PASSED:
         return []
     inputs = provenance.plain.passed_inputs(tensor)
-    if node.op in PRODUCTS and sum(provenance.tainted[t.node] for t in inputs) > 1:
-        return []  # a batch moment times another statistic: a gradient, not an average
+    if node.op in PRODUCTS:
+        inputs = [t for k, t in enumerate(inputs) if not _is_weight(node, k, t, provenance)]
+        if sum(provenance.tainted[t.node] for t in inputs) > 1:
+            return []  # a batch moment times another statistic: a gradient, not an average
     return inputs
+
+
+def _is_weight(node: Node, at: int, tensor: Tensor, provenance: Provenance) -> bool:
+    """Tells whether the moment is divided by it, a count of examples or the sum of a mask."""
+    divides = at == 1 and "Div" in node.op
+    if not divides and provenance.nodes[provenance.peel(tensor).node].op not in _INVERSES:
+        return False
+    return provenance.tainted[tensor.node] == 1 and not provenance.is_computed(tensor)
 
 
 def _write_before_read(read: NodeId, variables: Variables) -> Write | None:

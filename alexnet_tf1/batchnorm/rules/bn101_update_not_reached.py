@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, is_or_are, it_or_them, listed
 
@@ -46,15 +47,16 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
     trains = evidence.trains_on_batch(layer) or _trains_on_averages(layer, evidence)
     if not trains or evidence.nobody_reads(layer):
         return None
+    updates = {v: _updates(v, layer, evidence) for v in layer.averages}
     missed = [
         v
-        for v in layer.averages
-        if v in layer.updates and not (_is_updated(v, evidence) or _is_copied(v, layer, evidence))
+        for v, writes in updates.items()
+        if writes and not (_is_updated(v, evidence) or _is_copied(v, layer, evidence))
     ]
     if not missed:
         return None
     subject = f"{evidence.names(missed)} {is_or_are(missed)}"
-    writes = [update.write for v in missed for update in layer.updates[v]]
+    writes = [write for v in missed for write in updates[v]]
     if not any(evidence.training.runs(write.node) for write in writes):
         return (
             f"{subject} updated only where training never goes; move the update "
@@ -66,8 +68,8 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
             f"{subject} written by {evidence.ops(running[:1])} without being changed in "
             "training; give the update a momentum below 1 when is_training is True"
         )
-    remedy = _remedy(layer, missed, evidence)
-    last = evidence.followers.last(layer.updates[v][0].write.node for v in missed)
+    remedy = _remedy({v: updates[v] for v in missed}, evidence)
+    last = evidence.followers.last(updates[v][0].node for v in missed)
     also = [name for name in last if not evidence.is_gradient(name)][:2]
     unless = (
         f"; unless your loop also runs {listed(also)}: then name {it_or_them(also)} with --train-op"
@@ -75,7 +77,20 @@ def update_not_reached(layer: Layer, evidence: Evidence) -> str | None:
     return f"{subject} never updated by {evidence.train_name}; {remedy}{unless if also else ''}"
 
 
-def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
+def _updates(variable: VariableId, layer: Layer, evidence: Evidence) -> list[Write]:
+    """The writes of the layer's batch moments, else those of whatever is computed from a batch."""
+    if variable in layer.updates:
+        return [update.write for update in layer.updates[variable]]
+    if variable not in evidence.stored_in_inference(layer):
+        return []
+    return [
+        write
+        for write in evidence.variables.writes.get(variable, ())
+        if write.value is not None and evidence.provenance.is_computed(write.value)
+    ]
+
+
+def _remedy(missed: dict[VariableId, list[Write]], evidence: Evidence) -> str:
     """Names what to depend on: the collection, or an update of each average that can be run.
 
     A layer that is called several times has several updates of each average. One that belongs to a
@@ -83,12 +98,11 @@ def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
     training does not feed, and raises when it is run.
     """
     can_run: list[Write] = []
-    for variable in missed:
-        writes = [update.write for update in layer.updates[variable]]
+    for writes in missed.values():
         changing = [w for w in writes if evidence.variables.changes(w, evidence.training)]
         can_run += [w for w in changing if evidence.can_run_in_training([w.node])][:1]
     if len(can_run) < len(missed):
-        others = [update.write for update in layer.updates[missed[0]]][:1]
+        others = next(iter(missed.values()))[:1]
         return (
             f"its updates ({evidence.ops(others)}) belong to a call of the layer on inputs that "
             f"training does not have; call the layer on those of {evidence.train_name}, with "
@@ -102,13 +116,14 @@ def _remedy(layer: Layer, missed: list[VariableId], evidence: Evidence) -> str:
 
 
 def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
-    """Tells whether training normalises with averages that running UPDATE_OPS would update.
+    """Tells whether training normalises with averages that it should update.
 
-    Averages whose updates are in no collection may be updated by a loop of their own.
+    Those of the network's input, in no collection, may be updated where inputs are gathered.
     """
+    if not evidence.trains(layer) or layer.moments:
+        return False
     writes = {update.write.node for updates in layer.updates.values() for update in updates}
-    trained = any(site.node in evidence.trained for site in layer.sites)
-    return trained and not layer.moments and not writes.isdisjoint(evidence.collected)
+    return bool(upkeep.parameters(layer)) or not writes.isdisjoint(evidence.collected)
 
 
 def _is_updated(variable: VariableId, evidence: Evidence) -> bool:
@@ -120,7 +135,7 @@ def _is_updated(variable: VariableId, evidence: Evidence) -> bool:
 
 def _is_copied(variable: VariableId, layer: Layer, evidence: Evidence) -> bool:
     """Tells whether the average is set from another network's, as a target network's is."""
-    own = {update.write.node for update in layer.updates[variable]}
+    own = {update.write.node for update in layer.updates.get(variable, ())}
     return any(
         evidence.provenance.sources(write.value).variables - {*layer.averages, *layer.auxiliary}
         for write in evidence.variables.writes[variable]

@@ -2,7 +2,9 @@
 
 The layer is trained with batch statistics and inference normalises with stored ones, but no
 operation averages the layer's batch moments into them, or the mean is averaged into the variance's
-variable and the variance into the mean's.
+variable and the variance into the mean's. Or only inference runs the layer, and its other variables
+are trained, or copied from a layer that is, and its averages are not: a test tower that was built
+in another variable scope, a target network whose soft update takes the trainable variables alone.
 
 Why it is bad:
 Inference normalises with whatever the variables were initialised to, or with the wrong moment, and
@@ -42,6 +44,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
 from alexnet_tf1.batchnorm.rules.wording import is_or_are, it_or_them
 
@@ -55,9 +58,9 @@ if TYPE_CHECKING:
 def no_update(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages without an update."""
     if not evidence.trains_on_batch(layer):
-        return None
+        return _left_behind(layer, evidence)
     stored = evidence.stored_in_inference(layer)
-    never = [v for v in stored if v not in layer.updates and not _has_update(v, evidence)]
+    never = [v for v in stored if v not in layer.updates and not upkeep.has_update(v, evidence)]
     if never:
         return (
             f"{evidence.names(never)} {is_or_are(never)} read in inference and nothing in the "
@@ -67,23 +70,43 @@ def no_update(layer: Layer, evidence: Evidence) -> str | None:
     return _swapped(layer, stored, evidence)
 
 
-def _has_update(variable: VariableId, evidence: Evidence) -> bool:
-    """Tells whether anything but initialisation, restoring and feeding writes the variable."""
-    provenance = evidence.provenance
-    for write in evidence.variables.writes.get(variable, ()):
-        if write.value is None:
-            return True
-        computed = provenance.tainted[write.value.node] == 1
-        origin = provenance.nodes[provenance.peel(write.value).node].op
-        if computed and origin.startswith(("Placeholder", "Random", "Truncated")):
-            continue
-        others = provenance.sources(write.value).variables - {variable}
-        if (computed or others) and (
-            evidence.variables.changes(write, evidence.training)
-            or evidence.variables.changes(write, evidence.inference)
-        ):
-            return True
-    return False
+def _left_behind(layer: Layer, evidence: Evidence) -> str | None:
+    """Names averages of a layer that does not train while the rest of it does."""
+    never = [v for v in layer.averages if v in layer.stored and not upkeep.has_update(v, evidence)]
+    if not never:
+        return None
+    subject = (
+        f"{evidence.names(never)} {is_or_are(never)} read in inference and nothing in the graph"
+    )
+    source = upkeep.original(layer, evidence)
+    if source is not None:
+        by = evidence.ops(upkeep.copies_into(layer, evidence)[:1])
+        return (
+            f"{subject} updates {it_or_them(never)}, while {by} copies a parameter of "
+            f"{source.name}; copy {evidence.names(source.averages)} as well"
+        )
+    if evidence.trains(layer):
+        return None  # BN103 judges what training runs
+    twin = upkeep.twin(layer, evidence)
+    remedy = (
+        f"let it share those of {twin.name if twin else 'the layer that trains'}: build both in "
+        "the same variable scope, the second with reuse=True"
+    )
+    trained = [v for v in upkeep.parameters(layer) if upkeep.is_trained(v, evidence)]
+    if trained:
+        return (
+            f"{subject} updates {it_or_them(never)}, while {evidence.names(trained[:2])} "
+            f"{is_or_are(trained[:2])} trained; {remedy}"
+        )
+    if evidence.has_moved(never):
+        reason = "the checkpoint beside the graph holds averages that were updated"
+        evidence.frozen[reason].append(layer.name)
+    elif twin and evidence.has_moved(twin.averages):
+        return (
+            f"{subject} updates {it_or_them(never)}, and the checkpoint beside the graph holds no "
+            f"trained values for {it_or_them(never)}, as it does for {twin.name}; {remedy}"
+        )
+    return None
 
 
 def _swapped(layer: Layer, stored: list[VariableId], evidence: Evidence) -> str | None:

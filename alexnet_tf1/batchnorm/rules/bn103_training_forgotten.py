@@ -32,11 +32,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from alexnet_tf1.batchnorm.rules import upkeep
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING
+from alexnet_tf1.batchnorm.rules.wording import give_training, training_argument
 
 if TYPE_CHECKING:
-    from alexnet_tf1.batchnorm.graph.node import NodeId
+    from alexnet_tf1.batchnorm.graph.node import NodeId, VariableId
     from alexnet_tf1.batchnorm.layers.layer import Layer
     from alexnet_tf1.batchnorm.rules.evidence import Evidence
 
@@ -46,7 +47,7 @@ def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
     """Names the averages that training normalises with, unless they are frozen on purpose."""
     if not _trains_on_averages(layer, evidence) or evidence.is_moved(layer, evidence.trained):
         return None
-    steps = [step for step in evidence.steps if _changes(layer, step, evidence)]
+    steps = [step for step in _programs(evidence) if _changes(layer, step, evidence)]
     if not steps:
         return None
     for step in steps:
@@ -57,9 +58,11 @@ def training_forgotten(layer: Layer, evidence: Evidence) -> str | None:
     if evidence.has_moved(layer.averages):
         evidence.frozen["the checkpoint beside the graph shows that they were"].append(layer.name)
         return None
+    slim = training_argument(layer.name) == "is_training="
+    said = "`is_training=` is False" if slim else "`training=` was forgotten"
     return (
         f"training normalises with {evidence.names(layer.averages)}, which nothing updates: "
-        f"`training=` was forgotten; {GIVE_TRAINING}"
+        f"{said}; {give_training(layer.name)}"
     )
 
 
@@ -76,11 +79,31 @@ def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
     return not any(evidence.provenance.moment(m).base in own for m in moments)
 
 
+def _programs(evidence: Evidence) -> list[set[NodeId]]:
+    """What each loop runs: a training op and the updates beside it, or all steps written singly.
+
+    A loop that was written by hand may fetch one operation for each variable.
+    """
+    averages = {v for x in evidence.layers for v in [*x.averages, *x.auxiliary]}
+    written: list[set[VariableId]] = [
+        {w.variable for node, w in evidence.variables.write_of.items() if node in step} - averages
+        for step in evidence.steps
+    ]
+    pairs = list(zip(evidence.steps, written, strict=True))
+    beside: set[NodeId] = set().union(*(step for step, changed in pairs if not changed))
+    single: set[NodeId] = set().union(*(step for step, changed in pairs if len(changed) == 1))
+    return [single | beside, *(step | beside for step, changed in pairs if len(changed) > 1)]
+
+
 def _changes(layer: Layer, step: set[NodeId], evidence: Evidence) -> bool:
-    """Tells whether a training step changes the layer's scale, shift or the weights before it."""
-    weights = [v for site in layer.sites for v in site.weights]
-    return any(
-        write.node in step and evidence.variables.changes(write, evidence.training)
-        for variable in [*layer.affine, *weights]
+    """Tells whether a training step trains the layer's scale, shift or the weights before it.
+
+    A step that copies them from another layer, as for a target network, trains that one.
+    """
+    writes = [
+        write
+        for variable in upkeep.parameters(layer)
         for write in evidence.variables.writes.get(variable, ())
-    )
+        if write.node in step and evidence.variables.changes(write, evidence.training)
+    ]
+    return bool(writes) and any(w not in upkeep.copies_into(layer, evidence) for w in writes)

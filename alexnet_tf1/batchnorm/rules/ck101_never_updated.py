@@ -32,7 +32,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alexnet_tf1.batchnorm.rules.registry import rule
-from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING, UPDATE_OPS
+from alexnet_tf1.batchnorm.rules.wording import UPDATE_OPS, give_training
 
 if TYPE_CHECKING:
     from alexnet_tf1.batchnorm.checkpoint.statistics import Measured, MeasuredLayer
@@ -59,7 +59,7 @@ def never_updated(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | N
     uses_batch = evidence.without_update.get(layer.name)
     if uses_batch is False:
         # There is no update op that could be run: the layer was built without `training=`.
-        return f"{values}{when}: never updated; {GIVE_TRAINING}, and train again"
+        return f"{values}{when}: never updated; {give_training(layer.name)}, and train again"
     averages = all("average" in found.leaf.lower() for found in untouched)
     remedy = _RUN_AVERAGES if averages else _RUN_UPDATES
     if uses_batch:

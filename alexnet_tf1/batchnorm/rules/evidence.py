@@ -70,8 +70,12 @@ class Evidence:
         )
 
     def nobody_reads(self, layer: Layer) -> bool:
-        """Tells whether the averages are of no use: inference is known and needs no such layer."""
-        return bool(self.read) and not layer.stored and not self.infers(layer)
+        """Tells whether the averages are of no use: inference is known and needs no such layer.
+
+        What is copied into the averages of a layer that inference runs is of use.
+        """
+        is_used = self.infers(layer) or not self.read_variables.isdisjoint(layer.averages)
+        return bool(self.read) and not layer.stored and not is_used
 
     def trains_on_batch(self, layer: Layer) -> bool:
         """Tells whether training normalises the layer with batch statistics: it is not frozen."""

@@ -95,6 +95,33 @@ def forgotten_by_hand() -> Net:
     return Net(tf.group(*steps, name="train"), logits)
 
 
+@case("training= forgotten, a step for each variable", *both("BN103"))
+def forgotten_step_by_step() -> Net:
+    net = network(stored_norm, None, [])
+    return net._replace(train_ops=descents(net.logits))
+
+
+@case(
+    "fine-tuned by a step for each variable, its first layer frozen",
+    layers=["bn1", "bn2"],
+    alone=["BN103 bn1", "BN101 bn2"],  # nothing says that the loop runs the updates
+)
+def partly_frozen_step_by_step() -> Net:
+    images, _ = inputs()
+    training = switch()
+    x = tf.nn.relu(stored_norm(conv(images, 6, "conv1"), None, "bn1"))
+    x = tf.nn.relu(moments_norm(dense(x, 5, "fc1"), training, "bn2"))
+    logits = dense(x, 10, "fc2")
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    return Net([*descents(logits), *updates], logits, training)
+
+
+def descents(logits: tf.Tensor) -> list[Any]:
+    variables = tf.trainable_variables()
+    gradients = tf.gradients(tf.reduce_mean(logits**2), variables)
+    return [tf.assign_sub(v, 0.1 * g) for v, g in zip(variables, gradients, strict=True)]
+
+
 @case("training= forgotten in a network of its own, beside a right one", "BN103 other/bn")
 def forgotten_beside_another() -> Net:
     """Two training ops: that the first moves averages says nothing of the second."""

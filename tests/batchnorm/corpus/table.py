@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from corpus import apart as audit_graphs_apart
 from corpus import flow as audit_graphs_flow
 from corpus import folded as audit_graphs_folded
 from corpus import frozen as audit_graphs_frozen
@@ -24,6 +25,7 @@ PARTS = (
     *(audit_graphs_pruning, audit_graphs_old, audit_graphs_folded, audit_graphs_frozen),
     audit_graphs_programs,
     audit_graphs_outputs,
+    audit_graphs_apart,
 )
 
 
