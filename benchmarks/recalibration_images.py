@@ -16,7 +16,7 @@ from typing import Any
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm.recalibrate import Population, Recalibration, Statistics
+from alexnet_tf1.batchnorm.population import Population, Recalibration, Statistics
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.gap.recalibrate import restored
 from alexnet_tf1.runs import folder as runs

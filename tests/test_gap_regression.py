@@ -148,7 +148,7 @@ def test_predictions_and_the_company_they_are_made_in(fc_batch_norm, depends, fo
     by_class = np.argsort(split.labels, kind="stable")
     sorted_split = type(split)(split.images[by_class], split.labels[by_class])
     config = TrainConfig(fc_batch_norm=fc_batch_norm)
-    with restored(config, run.checkpoint()) as (session, net, _):
+    with restored(config, run.checkpoint()) as (session, net):
         mixed = hits(session, net, split, 20)[by_class]
         alike = hits(session, net, sorted_split, 20)
     assert (mixed != alike).any() == depends

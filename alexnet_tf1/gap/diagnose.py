@@ -3,29 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import tensorflow.compat.v1 as tf
-
 from alexnet_tf1 import files
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm import measure as measuring
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
-from alexnet_tf1.batchnorm.measure import Classify
-from alexnet_tf1.batchnorm.recalibrate import Statistics
+from alexnet_tf1.batchnorm.model.diagnose import measure
+from alexnet_tf1.batchnorm.model.trial import Trial
+from alexnet_tf1.batchnorm.model.verdict import verdict
 from alexnet_tf1.batchnorm.report import Fault
-from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.gap.recalibrate import (
     RECALIBRATION_IMAGES,
     check_images,
-    in_float32,
-    recalibrated,
+    estimated,
+    fed,
+    prepared_for,
     restored,
 )
-from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
-from alexnet_tf1.norms import Norm
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
@@ -58,48 +53,22 @@ def diagnose(
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
     test = Split(data.test.images[:images], data.test.labels[:images])
-    sizes = sorted({*measuring.BATCH_SIZES, run.config.batch_size})
-    with restored(run.config, path) as (session, net, _):
-        # Before any test: in the original's graph, testing moves the averages.
-        averages = session.run([(norm.moving_mean, norm.moving_variance) for norm in net.norms])
+    with restored(run.config, path) as (session, net):
+        prepared = prepared_for(session, net)
+        precise = estimated(prepared, run.config, data, RECALIBRATION_IMAGES)
+        trial = Trial(prepared, fed(net, SCALED[test.images]), run.config.batch_size)
+        faults = [*_audit(session.graph, net), *examine_checkpoint(path).faults]
+        found = measure(trial, labels=test.labels, statistics=precise, faults=faults)
         steps = session.run(net.global_step)
-        modes = {
-            BATCH: _classifier(session, net, test, is_training=True),
-            INFERENCE: _classifier(session, net, test),
-        }
-        effects = measuring.side_effects(
-            session,
-            tf.global_variables(),
-            modes[INFERENCE],
-            np.arange(images),
-            run.config.batch_size,
-        )
-        cells = measuring.sweep(modes, test.labels, sizes)
-    # As recalibration does it.
-    estimated_from = min(RECALIBRATION_IMAGES, len(data.train.labels))
-    with recalibrated(run.config, path, data, estimated_from) as (session, precise_net, precise):
-        modes = {PRECISE: _classifier(session, precise_net, test)}
-        cells += measuring.sweep(modes, test.labels, sizes)
-    faults = [*_audit(run.config), *examine_checkpoint(path).faults]
-    batch_size = min(run.config.batch_size, images)
-    batch, inference = (
-        measuring.accuracy_at(cells, mode, batch_size, "stored") for mode in (BATCH, INFERENCE)
-    )
-    found: dict[str, Any] = {
+    for row, norm in zip(found["layers"], net.norms, strict=True):
+        never_updated = ("BN101", norm.name) in {(fault.rule, fault.layer) for fault in faults}
+        row["lag"] = norm.decay ** (0 if never_updated else steps)
+    found = {
         "run": run_dir,
         "checkpoint": path,
         "dataset": network.describe(data),
+        **found,
         "images": images,
-        "batch_size": batch_size,
-        "layers": [
-            _layer(norm, kept, precise[norm.name], faults, steps)
-            for norm, kept in zip(net.norms, averages, strict=True)
-        ],
-        "faults": [fault._asdict() for fault in faults],
-        "cells": [cell._asdict() for cell in cells],
-        "gap_points": 100 * (batch - inference),
-        "repeatable": effects.repeatable,
-        "changed_variables": effects.changed_variables,
     }
     found["verdict"] = verdict(found)
     files.write_json(run.folder / "diagnose.json", found)
@@ -107,33 +76,8 @@ def diagnose(
     return found
 
 
-def _layer(
-    norm: Norm, averages: Statistics, precise: Statistics, faults: Sequence[Fault], steps: int
-) -> dict[str, Any]:
-    """Describes a layer's averages: what is left of their start, how far off they are."""
-    off = measuring.distance(*averages, *precise)
-    never_updated = ("BN101", norm.name) in {(fault.rule, fault.layer) for fault in faults}
-    return {
-        "name": norm.name,
-        "moving_averages": [norm.moving_mean.op.name, norm.moving_variance.op.name],
-        "lag": norm.decay ** (0 if never_updated else steps),
-        "mean_distance": off.mean,
-        "variance_distance": off.variance,
-    }
-
-
-def _audit(config: TrainConfig) -> Sequence[Fault]:
-    """Audits the graph that a run with these settings trains."""
-    with tf.Graph().as_default() as graph:
-        net = network.build_network(in_float32(config))
-        return audit_graph(
-            graph, train_ops=[net.train_op], logits=net.logits, is_training=net.is_training
-        ).faults
-
-
-def _classifier(session: Any, net: AlexNet, test: Split, *, is_training: bool = False) -> Classify:
-    def classify(rows: measuring.Rows) -> measuring.Hits:
-        feed = {net.images: SCALED[test.images[rows]], net.labels: test.labels[rows]}
-        return np.asarray(session.run(net.hits, {**feed, net.is_training: is_training}))
-
-    return classify
+def _audit(graph: Any, net: AlexNet) -> Sequence[Fault]:
+    """Audits the graph that a run trains."""
+    return audit_graph(
+        graph, train_ops=[net.train_op], logits=net.logits, is_training=net.is_training
+    ).faults

@@ -8,11 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm.recalibrate import Recalibration, Statistics
+from alexnet_tf1.batchnorm.model.feeds import Examples
+from alexnet_tf1.batchnorm.model.live import assign
+from alexnet_tf1.batchnorm.model.prepare import Prepared, prepare
+from alexnet_tf1.batchnorm.model.setting import settings
+from alexnet_tf1.batchnorm.model.source import live_model
+from alexnet_tf1.batchnorm.model.trial import Trial
+from alexnet_tf1.batchnorm.population import Statistics
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Dataset
@@ -61,13 +68,16 @@ def recalibrate(
     with RunLock(run.folder):  # it writes a checkpoint, as training does
         data = network.load_data(run, data_dir)
         check_images(images, len(data.train.labels))
-        with recalibrated(run.config, source, data, images) as (_, _, statistics):
-            pass
+        with restored(run.config, source) as (session, net):
+            prepared = prepared_for(session, net)
+            statistics = estimated(prepared, run.config, data, images)
+            trial = Trial(prepared, fed(net, data.train.images[:1]), RECALIBRATION_BATCH)
+            values = settings(trial, statistics).values
         for fc_batch_norm in dict.fromkeys([run.config.fc_batch_norm, "ema"]):
             config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
-            with restored(config, source) as (session, net, repair):
+            with restored(config, source) as (session, net):
                 before = evaluate.hits(session, net, data.test, config.batch_size).mean()
-                repair.assign(session, statistics)
+                assign(session, values)
                 if config == run.config:
                     target = _save(session, run, source)
                 after = evaluate.hits(session, net, data.test, config.batch_size).mean()
@@ -82,39 +92,45 @@ def recalibrate(
 
 
 @contextmanager
-def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet, Recalibration]]:
-    """Opens a session with the weights of the checkpoint `path`, for the original's ops.
-
-    Yields:
-      The session, the network, and what re-estimates its statistics.
-    """
+def restored(config: TrainConfig, path: str) -> Iterator[tuple[Any, AlexNet]]:
+    """Opens a session with the weights of the checkpoint `path`, for the original's ops."""
     with tf.Graph().as_default(), open_session() as session:
         net = network.build_network(in_float32(config))
-        repair = Recalibration(net.norms)
         network.restore(session, net, path)
-        yield session, net, repair
+        yield session, net
 
 
-@contextmanager
-def recalibrated(
-    config: TrainConfig, path: str, data: Dataset, images: int
-) -> Iterator[tuple[Any, AlexNet, dict[str, Statistics]]]:
-    """Opens a session in which all four normalisations use precise statistics in inference.
+def prepared_for(session: Any, net: AlexNet) -> Prepared:
+    """Takes a run's network, restored, to where anybody's model is measured."""
+    examples = fed(net, np.zeros([1, *net.images.shape[1:]], np.float32))
+    return prepare(live_model(session), examples, net.logits, net.is_training)
 
-    They are estimated from the first `images` training images that the run trained on.
 
-    Yields:
-      The session, the network, and the statistics by layer.
+def fed(net: AlexNet, images: Any) -> Examples:
+    """What is fed for images, float32 [N, 3072] as the network takes them."""
+    return Examples({net.images.name: images}, {}, len(images))
+
+
+def estimated(
+    prepared: Prepared, config: TrainConfig, data: Dataset, images: int
+) -> dict[str, Statistics]:
+    """Estimates the population's statistics from the first images that the run trained on.
+
+    Args:
+      prepared: its network.
+      config: its settings.
+      data: its data.
+      images: how many; a set that has fewer gives all.
+
+    Returns:
+      By layer, those that all four normalisations would have in inference.
     """
-    with restored(dataclasses.replace(config, fc_batch_norm="ema"), path) as (session, net, repair):
-        size = min(RECALIBRATION_BATCH, images)
-
-        def feeds() -> Iterator[dict[Any, Any]]:
-            batches = Batches(data.train, config.seed)
-            for _ in range(images // size):
-                yield {net.images: batches.next_batch(size)[0], net.is_training: False}
-
-        yield session, net, repair.layer_by_layer(session, feeds)
+    images = min(images, len(data.train.labels))
+    size = min(RECALIBRATION_BATCH, images)
+    batches = Batches(data.train, config.seed)
+    found = np.concatenate([batches.next_batch(size)[0] for _ in range(images // size)])
+    (name,) = prepared.arrays
+    return Trial(prepared, Examples({name: found}, {}, len(found)), size).estimate()
 
 
 def _save(session: Any, run: runs.Run, source: str) -> str:

@@ -55,7 +55,7 @@ def session_s_answer(run_folder, pixels, checkpoint=None):
     """Probabilities of the network as it is evaluated, with moving averages in all layers."""
     run = runs.open_run(str(run_folder))
     config = dataclasses.replace(run.config, fc_batch_norm="ema")
-    with gap.restored(config, run.checkpoint(checkpoint)) as (session, net, _):
+    with gap.restored(config, run.checkpoint(checkpoint)) as (session, net):
         feed = {net.images: SCALED[pixels], net.is_training: False}
         return session.run(net.probabilities, feed)
 

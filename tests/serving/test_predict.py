@@ -68,7 +68,7 @@ def by_session(folder, batches, checkpoint=None, fc_batch_norm="ema"):
     """The probabilities of batches of images, each float32 [N, 10]."""
     run = runs.open_run(str(folder))
     config = dataclasses.replace(run.config, fc_batch_norm=fc_batch_norm)
-    with gap.restored(config, run.checkpoint(checkpoint)) as (session, net, _):
+    with gap.restored(config, run.checkpoint(checkpoint)) as (session, net):
         feeds = [{net.images: SCALED[images], net.is_training: False} for images in batches]
         return [session.run(net.probabilities, feed) for feed in feeds]
 

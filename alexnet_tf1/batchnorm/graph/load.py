@@ -36,8 +36,11 @@ class GraphSource:
     collections: dict[str, list[str]] = field(default_factory=dict)
     # tensor names of the chosen signature's outputs (SavedModel only)
     outputs: list[str] = field(default_factory=list)
+    # tensor names of its inputs, by the signature's name for them
+    inputs: dict[str, str] = field(default_factory=dict)
     # OpDefs that the file carries for its own operations, by name
     op_defs: dict[str, Any] = field(default_factory=dict)
+    meta: Any = None  # the MetaGraphDef that holds the graph, where one does
     inference_only: bool = False  # True for a SavedModel, which may lawfully lack a training op
     checkpoint: str | None = None  # the prefix of the checkpoint beside the graph
     # tells where in the user's code an operation was built, by its name
@@ -170,7 +173,7 @@ def _from_meta_graph(meta: Any) -> GraphSource:
         if key in meta.collection_def
     }
     op_defs = {op_def.name: op_def for op_def in meta.meta_info_def.stripped_op_list.op}
-    return GraphSource(meta.graph_def, collections, op_defs=op_defs)
+    return GraphSource(meta.graph_def, collections, op_defs=op_defs, meta=meta)
 
 
 def _collection_names(collection: Any) -> list[str]:
@@ -196,7 +199,11 @@ def _from_saved_model(
         known = ", ".join(sorted(signatures)) or "none"
         raise UserError(f"{name} has no signature {signature!r}; it has: {known}")
     usual = next(iter(signatures), "") if len(signatures) == 1 else "serving_default"
-    source.outputs = signatures.get(usual if signature is None else signature, [])
+    chosen = usual if signature is None else signature
+    source.outputs = signatures.get(chosen, [])
+    if chosen in meta.signature_def:
+        inputs = meta.signature_def[chosen].inputs
+        source.inputs = {key: info.name for key, info in sorted(inputs.items()) if info.name}
     return source
 
 

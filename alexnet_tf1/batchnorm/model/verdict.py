@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from alexnet_tf1.reporting.text import listed
+from alexnet_tf1.batchnorm.rules.wording import listed
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 

@@ -1,0 +1,1 @@
+"""Anybody's model, run: its gap measured, its statistics estimated, its checkpoint repaired."""

@@ -1,0 +1,241 @@
+"""Settles what is run of a model: outputs, switch, what is fed, and where it normalises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from alexnet_tf1.batchnorm import entry_points
+from alexnet_tf1.batchnorm.choices import Choices
+from alexnet_tf1.batchnorm.entry_points import trainable_ids
+from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
+from alexnet_tf1.batchnorm.graph.fold import Folding
+from alexnet_tf1.batchnorm.graph.followers import Followers
+from alexnet_tf1.batchnorm.graph.node import Tensor
+from alexnet_tf1.batchnorm.layers.grouping import find_layers
+from alexnet_tf1.batchnorm.layers.provenance import Provenance
+from alexnet_tf1.batchnorm.model.copies import Copy
+from alexnet_tf1.batchnorm.model.edit import GraphEdit
+from alexnet_tf1.batchnorm.model.feeds import Examples
+from alexnet_tf1.batchnorm.model.inline import inlined
+from alexnet_tf1.batchnorm.model.source import Model
+from alexnet_tf1.batchnorm.model.spots import Found, Spots
+from alexnet_tf1.errors import UserError
+
+# Operations that have no value until something outside of the session gives them one.
+_SOURCES = ("Placeholder", "PlaceholderV2")
+_WAITING = ("Dequeue", "IteratorGetNext", "IteratorGetNextSync", "Unstage", "InfeedDequeue")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model that is ready to be run at inference.
+
+    Attributes:
+      model: the model.
+      graph_def: its graph, functions inlined; nothing else is changed.
+      outputs: the tensors that inference computes.
+      switches: the training switches that were found or named, as "name:0".
+      found: its batch normalisations on the way to the outputs.
+      feeds: the tensor that each of the examples' arrays and constants is fed to.
+      arrays: which of these are fed example by example.
+      shapes: of these tensors, with None for what is not known; the first is the batch.
+      dtypes: of these tensors.
+      notes: what was chosen.
+    """
+
+    model: Model
+    graph_def: Any
+    provenance: Provenance
+    inference: Folding
+    outputs: list[str]
+    switches: list[str]
+    found: Found
+    feeds: dict[str, str]
+    arrays: list[str]
+    shapes: dict[str, tf.TensorShape] = field(default_factory=dict)
+    dtypes: dict[str, tf.DType] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many examples must be run together; None: as many as one likes."""
+        arrays = (self.shapes[self.feeds[name]] for name in self.arrays)
+        sizes = [shape.as_list()[0] for shape in arrays if shape.rank]
+        return next((size for size in sizes if size is not None), None)
+
+    def edit(self) -> GraphEdit:
+        """Begins a copy with the switches at inference and placeholders for what is fed."""
+        edit = GraphEdit(self.graph_def)
+        for tensor, value in self.inference.assumed.items():
+            self._hold(edit, tensor, value)
+        for name, fed in self.feeds.items():
+            placed = edit.graft(self.placeholder(name), self._placeholder(fed), {})["x"]
+            edit.replace(fed, placed)
+            edit.never_run(fed.partition(":")[0], placed.partition(":")[0])
+        return edit
+
+    def _placeholder(self, tensor: str) -> Callable[[], dict[str, Any]]:
+        shape, dtype = self.shapes[tensor], self.dtypes[tensor]
+        return lambda: {"x": tf.placeholder(dtype, shape, name="x")}
+
+    def _hold(self, edit: GraphEdit, tensor: Tensor, value: Any) -> None:
+        """Puts a constant in the place of a switch."""
+        node = self.provenance.nodes[tensor.node]
+        kinds = (node.attr(key) for key in ("dtype", "T", "DstT"))
+        kind = next((attr.type for attr in kinds if attr is not None), tf.bool.as_datatype_enum)
+        dtype = tf.as_dtype(kind).base_dtype.as_numpy_dtype
+
+        def constant() -> dict[str, Any]:
+            return {"x": tf.constant(np.asarray(value, dtype), name="at_inference")}
+
+        held = edit.graft(f"switch_{tensor.node}", constant, {})["x"]
+        edit.replace(f"{node.name}:{tensor.output}", held)
+        if node.op.startswith("Placeholder"):
+            edit.never_run(node.name, held.partition(":")[0])
+
+    def placeholder(self, name: str) -> str:
+        """The scope of the placeholder in an edited graph that an array is fed to."""
+        return "feed_" + "".join(c if c.isalnum() else "_" for c in self.feeds[name])
+
+    def feed(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """What to feed in an edited graph for these arrays and constants."""
+        return {f"{self.placeholder(name)}/x:0": value for name, value in arrays.items()}
+
+
+def prepare(
+    model: Model, examples: Examples, logits: Any = None, is_training: Any = None
+) -> Prepared:
+    """Finds what inference computes in a model, and where it normalises.
+
+    Args:
+      model: the model.
+      examples: what is to be fed.
+      logits: outputs, tensors or names; None: those that the audit finds.
+      is_training: the switch, as for the audit.
+
+    Returns:
+      The model, ready.
+
+    Raises:
+      UserError: if something named is not in the graph, or what is fed does not fit it or does
+        not suffice.
+    """
+    source = model.source
+    whole = FlatGraph(source.graph_def, source.op_defs)
+    fed = [*examples.arrays, *examples.constants]
+    named = [_tensor_name(source.inputs.get(name, name)) for name in fed]
+    keep = [n.partition(":")[0] for n in (*named, *source.outputs, *_names(logits, is_training))]
+    graph_def = inlined(whole, source.graph_def, [n for n in keep if n in whole.top], model.name)
+    flat = whole if graph_def is source.graph_def else FlatGraph(graph_def, source.op_defs)
+    provenance = Provenance(flat)
+    layers = find_layers(provenance, trainable_ids(source, provenance.variables))
+    choices = Choices(source, provenance, layers, Followers(flat))
+    switches = choices.switches(is_training)
+    inference = choices.folded(switches, training=False) if switches else provenance.folded({})
+    training = choices.folded(switches, training=True) if switches else inference
+    trained: set[Any] = set()
+    for name in choices.train_ops(None, training):
+        trained |= training.executed(flat.run_nodes(name))
+    outputs = choices.outputs(logits, trained, training, inference).tensors
+    if not outputs:
+        raise UserError(
+            f"{model.name}: no output was found; name what inference computes with --logits"
+        )
+    feeds = {}
+    for name, tensor in zip(fed, named, strict=True):
+        found = entry_points.tensor_named(flat, tensor, "--feed")
+        feeds[name] = f"{flat.nodes[found.node].name}:{found.output}"
+    prepared = Prepared(
+        model,
+        graph_def,
+        provenance,
+        inference,
+        [f"{flat.nodes[t.node].name}:{t.output}" for t in outputs],
+        [f"{flat.nodes[s.tensor.node].name}:0" for s in switches],
+        Spots(provenance, inference, layers).before(outputs),
+        feeds,
+        list(examples.arrays),
+        notes=choices.notes,
+    )
+    for tensor, (shape, dtype) in _described(prepared).items():
+        prepared.shapes[tensor], prepared.dtypes[tensor] = shape, dtype
+    _check_fed(prepared, examples)
+    _check_complete(prepared)
+    return prepared
+
+
+def _described(prepared: Prepared) -> dict[str, tuple[tf.TensorShape, tf.DType]]:
+    """Shape and dtype of every tensor that is fed."""
+    tensors = list(prepared.feeds.values())
+    graph_def = GraphEdit(prepared.graph_def).result(tensors)
+    with Copy(graph_def, prepared.model.source.op_defs, prepared.model.name) as copy:
+        return {tensor: (copy.shape(tensor), copy.dtype(tensor)) for tensor in tensors}
+
+
+def _check_fed(prepared: Prepared, examples: Examples) -> None:
+    """Refuses arrays and constants that do not fit the tensors they are fed to."""
+    for given, option in ((examples.arrays, "--feed"), (examples.constants, "--set")):
+        for name, value in given.items():
+            shape = prepared.shapes[prepared.feeds[name]]
+            dtype = prepared.dtypes[prepared.feeds[name]]
+            array = value if hasattr(value, "dtype") else np.asarray(value)
+            sizes = [None, *array.shape[1:]] if option == "--feed" else array.shape
+            if not shape.is_compatible_with(sizes) and not (shape.rank and shape.as_list()[0]):
+                raise UserError(
+                    f"{option} {name}: its shape is {list(array.shape)}, and the graph takes "
+                    f"{_shown(shape)}; reshape it"
+                )
+            kind = dtype.as_numpy_dtype
+            if not np.can_cast(array.dtype, kind, "same_kind") and dtype != tf.string:
+                raise UserError(
+                    f"{option} {name}: its values are {array.dtype}, and the graph takes "
+                    f"{dtype.name}; convert them"
+                )
+
+
+def _check_complete(prepared: Prepared) -> None:
+    """Refuses to run where an input is neither fed nor has a value of its own."""
+    graph_def = prepared.edit().result(prepared.outputs)
+    waiting = [
+        node
+        for node in graph_def.node
+        if (node.op in _SOURCES and not node.name.startswith("feed_"))
+        or any(word in node.op for word in _WAITING)
+    ]
+    if waiting:
+        listed = ", ".join(f"{node.name} {_shown(_shape_of(node))}" for node in waiting[:8])
+        raise UserError(
+            f"{prepared.model.name}: nothing is fed to {listed}; give one value an example with "
+            "--feed NAME=FILE, one for all with --set NAME=VALUE (any tensor behind it will do)"
+        )
+
+
+def _shape_of(node: Any) -> tf.TensorShape:
+    return tf.TensorShape(node.attr["shape"].shape if "shape" in node.attr else None)
+
+
+def _shown(shape: tf.TensorShape) -> str:
+    if shape.rank is None:
+        return "(shape unknown)"
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape.as_list()) + "]"
+
+
+def _names(*given: Any) -> Iterable[str]:
+    for items in given:
+        if not isinstance(items, bool):
+            yield from entry_points.names_of([i for i in _listed(items) if not isinstance(i, bool)])
+
+
+def _listed(items: Any) -> list[Any]:
+    if items is None:
+        return []
+    return list(items) if isinstance(items, (list, tuple, set)) else [items]
+
+
+def _tensor_name(name: str) -> str:
+    return name if ":" in name else f"{name}:0"

@@ -1,0 +1,144 @@
+"""Computes the values that averages must have for inference to read given statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from alexnet_tf1.batchnorm.model.averages import Kept, kept_by
+from alexnet_tf1.batchnorm.model.source import Array
+from alexnet_tf1.batchnorm.model.trial import Trial
+from alexnet_tf1.batchnorm.population import Statistics
+
+_CLOSE = 1e-3  # relative; an average that float16 holds is no closer
+
+
+@dataclass(frozen=True)
+class Setting:
+    """New values of variables.
+
+    Attributes:
+      values: by key.
+      layers: by the name of each layer that was set, the keys of its averages.
+      left: by the name of a layer that was not, the reason.
+      unread: layers that were set and whose averages inference does not read.
+    """
+
+    values: dict[str, Array]
+    layers: dict[str, list[str]]
+    left: dict[str, str]
+    unread: list[str]
+
+
+def settings(trial: Trial, statistics: Mapping[str, Statistics]) -> Setting:
+    """Computes the values that averages must have for inference to read these statistics.
+
+    What inference makes of an average on its way (a division by 1 - decay^n; a mean of squares
+    less a squared mean) is found out by running it, and undone.
+
+    Args:
+      trial: the model.
+      statistics: by layer.
+    """
+    setting = Setting({}, {}, {}, [])
+    asked: dict[str, tuple[Kept, Statistics]] = {}
+    for layer in trial.prepared.found.layers:
+        kept = kept_by(trial.prepared, layer)
+        old = trial.prepared.model.read([*kept.mean, *kept.variance])
+        wanted = statistics[layer.name]
+        values: dict[str, Array] = {}
+        for keys, value in zip((kept.mean, kept.variance), wanted, strict=True):
+            for key in keys:
+                if key in old and old[key].size == value.size:
+                    values[key] = value.reshape(old[key].shape).astype(old[key].dtype)
+        if len(values) < 2 or not set(kept.mean) & values.keys():
+            setting.left[layer.name] = "it keeps no moving mean and variance of its own"
+            continue
+        setting.values.update(values)
+        setting.layers[layer.name] = list(values)
+        if kept.is_read:
+            asked[layer.name] = (kept, wanted)
+        else:
+            setting.unread.append(layer.name)
+    _undo(trial, setting, asked)
+    for layer in trial.prepared.found.layers:
+        if layer.name in setting.layers:
+            setting.values.update(_auxiliary(trial, kept_by(trial.prepared, layer), setting))
+    return setting
+
+
+def _undo(trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statistics]]) -> None:
+    """Corrects the values until inference reads what is wanted; gives up on the other layers."""
+    plain = dict(setting.values)
+    seen = _read(trial, plain, asked)
+    pending = [name for name in asked if not _agree(seen[name], asked[name][1])]
+    for correct in (_factor, _difference):
+        for name in pending:
+            kept, wanted = asked[name]
+            for keys, want, saw in zip(kept[:2], wanted, seen[name], strict=True):
+                for key in keys:
+                    value = correct(plain[key].reshape(-1), want.reshape(-1), saw.reshape(-1))
+                    setting.values[key] = value.reshape(plain[key].shape).astype(plain[key].dtype)
+        read = _read(trial, setting.values, pending)
+        pending = [name for name in pending if not _agree(read[name], asked[name][1])]
+    for name in pending:
+        for key in setting.layers.pop(name):
+            del setting.values[key]
+        setting.left[name] = "what inference reads is made of its averages in an unknown way"
+
+
+def _factor(value: Array, wanted: Array, seen: Array) -> Array:
+    """Where inference reads a multiple of the average."""
+    factor = np.divide(wanted, seen, out=np.ones_like(wanted), where=seen != 0)
+    return np.asarray(value * factor)
+
+
+def _difference(value: Array, wanted: Array, seen: Array) -> Array:
+    """Where inference adds something to the average or takes something from it."""
+    return np.asarray(value + (wanted - seen))
+
+
+def _agree(read: Statistics, wanted: Statistics) -> bool:
+    return all(
+        np.allclose(
+            one.reshape(-1), two.reshape(-1), rtol=_CLOSE, atol=_CLOSE * np.abs(two).max(initial=0)
+        )
+        for one, two in zip(read, wanted, strict=True)
+    )
+
+
+def _read(
+    trial: Trial, values: Mapping[str, Array], layers: Iterable[str]
+) -> dict[str, Statistics]:
+    """What inference reads as mean and variance of the layers, with these values."""
+    spots = [trial.prepared.found.spots[name][0] for name in layers]
+    if not spots:
+        return {}
+    edit = trial.prepared.edit()
+    names = [edit.now(str(tensor)) for s in spots for tensor in (s.mean, s.variance)]
+    with trial.as_it_is(values) as copy:
+        seen = copy.run(names, trial.feed(trial.rows[: trial.batch_size]))
+    read = [np.asarray(value, np.float64) for value in seen]
+    pairs = zip(spots, read[::2], read[1::2], strict=True)
+    return {spot.layer: Statistics(mean, variance) for spot, mean, variance in pairs}
+
+
+def _auxiliary(trial: Trial, kept: Kept, setting: Setting) -> dict[str, Array]:
+    """What a zero-debiased average is made of, changed as the average was.
+
+    The average is biased / (1 - decay^n): its next update goes on from the biased part, so that
+    the new value would be lost. n stays.
+    """
+    found = {}
+    old = trial.prepared.model.read([*kept.mean, *kept.variance, *kept.auxiliary])
+    for key in kept.auxiliary:
+        for average in (*kept.mean, *kept.variance):
+            if key in old and average in setting.values and old[key].shape == old[average].shape:
+                is_own = np.abs(old[average]) > 1e-12
+                ratios = old[key][is_own] / old[average][is_own]
+                if ratios.size and np.allclose(ratios, np.median(ratios), rtol=1e-3):
+                    new = setting.values[average] * np.median(ratios)
+                    found[key] = new.astype(old[key].dtype)
+    return found
