@@ -4,6 +4,7 @@ import pytest
 
 from alexnet_tf1.batchnorm.model.verdict import verdict
 
+
 def found(accuracies, faults=(), distances=(0.0, 1.0), changed=()):
     """A diagnosis of one layer: accuracy by (mode, size, order)."""
     return {

@@ -6,6 +6,7 @@ from support.foreign.pieces import (
     ALWAYS,
     CLASSES,
     FORGOTTEN,
+    RIGHT,
     UPDATE_OPS,
     Model,
     dense,
@@ -57,17 +58,12 @@ def shadowed(fault, **kwargs):
     return by_hand(norm, fault)
 
 
-@style("ema_cond", "vector")
+@style("ema_cond", "vector", FORGOTTEN, ALWAYS)
 def ema_cond(fault):
     return shadowed(fault)
 
 
-@style("ema_cond_v1", "vector", FORGOTTEN, v1=True)
-def ema_cond_v1(fault):
-    return shadowed(fault)
-
-
-@style("ema_zero_debias", "vector")
+@style("ema_zero_debias", "vector", RIGHT, FORGOTTEN)
 def ema_zero_debias(fault):
     return shadowed(fault, zero_debias=True)
 

@@ -5,6 +5,7 @@ import tensorflow.compat.v1 as tf
 
 from support.foreign.pieces import (
     ALWAYS,
+    BATCH,
     CLASSES,
     FORGOTTEN,
     RIGHT,
@@ -15,6 +16,7 @@ from support.foreign.pieces import (
     inputs,
     loss_of,
     minimize,
+    optimizer,
     style,
     switched,
     training_switch,
@@ -29,7 +31,7 @@ def layers_net(x, training, **kwargs):
     return tf.layers.dense(h, CLASSES)
 
 
-@style("layers_conv", "image")
+@style("layers_conv", "image", FORGOTTEN, ALWAYS)
 def layers_conv(fault):
     x, y = inputs("image")
     training, given = training_switch(fault)
@@ -37,7 +39,7 @@ def layers_conv(fault):
     return switched(minimize(loss_of(y, logits), fault), logits, x, y, training)
 
 
-@style("layers_dense_dropout", "vector")
+@style("layers_dense_dropout", "vector", FORGOTTEN)
 def layers_dense_dropout(fault):
     x, y = inputs("vector")
     training = tf.placeholder_with_default(False, [], name="phase")
@@ -51,7 +53,7 @@ def layers_dense_dropout(fault):
     return switched(train_op, logits, x, y, training, keep_prob=(0.7, 1.0))
 
 
-@style("layers_channels_first", "image")
+@style("layers_channels_first", "image", FORGOTTEN)
 def layers_channels_first(fault):
     x, y = inputs("image")
     training, given = training_switch(fault)
@@ -62,11 +64,11 @@ def layers_channels_first(fault):
     return switched(minimize(loss_of(y, logits), fault), logits, x, y, training)
 
 
-@style("layers_queue", "vector")
+@style("layers_queue", "vector", FORGOTTEN, ALWAYS)
 def layers_queue(fault):
     """shuffle_batch feeds the training; inference feeds the tensor behind it."""
     values, labels = (tf.constant(v) for v in examples("vector", seed=1))
-    x, y = tf.train.shuffle_batch([values, labels], 32, 200, 50, enqueue_many=True, seed=1)
+    x, y = tf.train.shuffle_batch([values, labels], BATCH, 200, 50, enqueue_many=True, seed=1)
     x = tf.identity(x, name="batch_x")
     training, given = training_switch(fault)
     h = tf.layers.batch_normalization(x, training=given, momentum=0.9)
@@ -77,7 +79,7 @@ def layers_queue(fault):
     return Model(train_op, logits, x, {training: True}, {training: False}, {training: True})
 
 
-@style("layers_renorm", "vector", RIGHT, FORGOTTEN)
+@style("layers_renorm", "vector", RIGHT)
 def layers_renorm(fault):
     x, y = inputs("vector")
     training = tf.placeholder(tf.bool, [], name="is_training")
@@ -95,7 +97,7 @@ def layers_renorm(fault):
     return switched(minimize(loss_of(y, logits), fault), logits, x, y, training)
 
 
-@style("layers_regression", "vector")
+@style("layers_regression", "vector", FORGOTTEN)
 def layers_regression(fault):
     x, y = inputs("vector")
     training, given = training_switch(fault)
@@ -110,7 +112,7 @@ def layers_regression(fault):
     )
 
 
-@style("layers_generator", "noise")
+@style("layers_generator", "noise", FORGOTTEN, ALWAYS)
 def layers_generator(fault):
     """A GAN, whose generator is what is used afterwards."""
     z = tf.placeholder(tf.float32, [None, 6], name="z")
@@ -142,14 +144,16 @@ def layers_generator(fault):
         updates = [] if fault == FORGOTTEN else tf.get_collection(UPDATE_OPS, scope)
         with tf.control_dependencies(updates):
             steps.append(
-                tf.train.AdamOptimizer(0.01, beta1=0.5).minimize(
-                    loss, var_list=tf.trainable_variables(scope)
+                optimizer(beta1=0.5).minimize(
+                    loss,
+                    tf.train.get_or_create_global_step() if scope == "generator" else None,
+                    tf.trainable_variables(scope),
                 )
             )
     return switched(tf.group(*steps), made, z, real, training)
 
 
-@style("keras_session", "image")
+@style("keras_session", "image", FORGOTTEN, ALWAYS)
 def keras_session(fault):
     """A Keras model trained by hand; its updates are in the model only."""
     keras = tf2.keras

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-EXAMPLES, CLASSES = 512, 4
+STEPS, BATCH, EXAMPLES, CLASSES = 100, 32, 512, 4
 UPDATE_OPS = tf.GraphKeys.UPDATE_OPS
 RIGHT, FORGOTTEN, ALWAYS = "right", "forgotten", "always"
 
@@ -52,15 +52,15 @@ SHAPES = {"vector": [8], "image": [6, 6, 2], "noise": [6]}
 
 
 def examples(kind, seed=0):
-    """float32 [512, ...] far from 0, and int64 [512] classes; for "noise" float32 [512, 4] points."""
+    """Inputs, float32 [512, ...]; classes, int64 [512], or for a generator points, [512, 4]."""
     draw = np.random.RandomState(seed)
     shape = SHAPES[kind]
-    if kind == "noise":  # a generator's, and the points that it is to learn to make
+    if kind == "noise":  # a generator's, and points like those that it learns to make
         points = draw.normal([3, -2, 1, 0], [1, 0.5, 2, 1], [EXAMPLES, 4])
         return draw.normal(size=[EXAMPLES, 6]).astype(np.float32), points.astype(np.float32)
     labels = draw.randint(0, CLASSES, EXAMPLES)
     patterns = np.random.RandomState(7).normal(size=[CLASSES, *shape])
-    x = 100 + 20 * (patterns[labels] + draw.normal(0, 0.4, [EXAMPLES, *shape]))
+    x = 100 + 5 * (patterns[labels] + draw.normal(0, 0.4, [EXAMPLES, *shape]))
     return x.astype(np.float32), labels.astype(np.int64)
 
 
@@ -80,11 +80,17 @@ def loss_of(y, logits):
     return tf.losses.sparse_softmax_cross_entropy(y, logits)
 
 
+def optimizer(**kwargs):
+    """Adam, slower and slower, so that the averages of a right model catch up."""
+    step = tf.train.get_or_create_global_step()
+    return tf.train.AdamOptimizer(tf.train.polynomial_decay(0.01, step, STEPS, 1e-4), **kwargs)
+
+
 def minimize(loss, fault, updates=None):
     """An optimiser's step: after the updates, unless these are forgotten."""
     updates = tf.get_collection(UPDATE_OPS) if updates is None else updates
     with tf.control_dependencies([] if fault == FORGOTTEN else updates):
-        return tf.train.AdamOptimizer(0.01).minimize(loss, tf.train.get_or_create_global_step())
+        return optimizer().minimize(loss, tf.train.get_or_create_global_step())
 
 
 def training_switch(fault):
@@ -94,7 +100,7 @@ def training_switch(fault):
 
 
 def switched(train_op, logits, x, y, training, **constants):
-    """The model of a placeholder that switches; `constants` by name, (in training, in inference)."""
+    """A model that a placeholder switches; `constants`: name=(in training, in inference)."""
     graph = tf.get_default_graph()
     kept = {graph.get_tensor_by_name(f"{k}:0"): v for k, v in constants.items()}
     return Model(

@@ -8,13 +8,13 @@ from support.foreign.pieces import (
     ALWAYS,
     CLASSES,
     FORGOTTEN,
-    RIGHT,
     SHAPES,
     Model,
     dense,
     inputs,
     loss_of,
     minimize,
+    optimizer,
     style,
     switched,
     training_switch,
@@ -42,8 +42,8 @@ def slim_towers(fault):
     """A training and an evaluation tower, each with a constant for a switch."""
     slim = slim_module()
 
-    def net(x, is_training, reuse):
-        params = {"is_training": is_training, "decay": 0.9, "scale": True}
+    def net(x, is_training, reuse, on_batch=False):
+        params = {"is_training": is_training or on_batch, "decay": 0.9, "scale": True}
         with (
             tf.variable_scope("net", reuse=reuse),
             slim.arg_scope(
@@ -62,16 +62,16 @@ def slim_towers(fault):
     x, y = inputs("image")
     tests = tf.placeholder(tf.float32, [None, *SHAPES["image"]], name="test_images")
     loss = loss_of(y, net(x, True, None))
-    optimizer = tf.train.AdamOptimizer(0.01)
+    step = tf.train.get_or_create_global_step()
     if fault == FORGOTTEN:
-        train_op = optimizer.minimize(loss)
+        train_op = optimizer().minimize(loss, step)
     else:
-        train_op = slim.learning.create_train_op(loss, optimizer)
-    logits = net(tests, fault == ALWAYS, True)
+        train_op = slim.learning.create_train_op(loss, optimizer(), step)
+    logits = net(tests, False, True, on_batch=fault == ALWAYS)
     return Model(train_op, logits, tests, {x: "x", y: "y"}, {})
 
 
-@style("slim_own_collection", "vector", v1=True)
+@style("slim_own_collection", "vector", FORGOTTEN, v1=True)
 def slim_own_collection(fault):
     """Layers whose updates are in a collection of the program's own; not fused."""
     slim = slim_module()
@@ -91,7 +91,7 @@ def slim_own_collection(fault):
     return switched(train_op, logits, x, y, training)
 
 
-@style("slim_in_branches", "vector", RIGHT, FORGOTTEN, v1=True)
+@style("slim_in_branches", "vector", FORGOTTEN, v1=True)
 def slim_in_branches(fault):
     """A layer in both branches of tf.cond, the second reusing the first's variables."""
     slim = slim_module()

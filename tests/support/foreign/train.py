@@ -18,10 +18,8 @@ import numpy as np
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
-from support.foreign import by_hand, layers, slim  # noqa: F401 - they register their styles
-from support.foreign.pieces import EXAMPLES, SHAPES, STYLES, examples
-
-STEPS, BATCH = 100, 32
+from support.foreign import by_hand, layers, slim  # noqa: F401 - they register
+from support.foreign.pieces import BATCH, EXAMPLES, SHAPES, STEPS, STYLES, examples
 
 
 def train(session, model, kind):
