@@ -11,30 +11,35 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+
+import numpy as np
 
 from alexnet_tf1 import evaluate
-from alexnet_tf1.alexnet import AlexNet
-from alexnet_tf1.batchnorm.population import Population, Recalibration, Statistics
+from alexnet_tf1.batchnorm.model import wiring
+from alexnet_tf1.batchnorm.model.feeds import Examples
+from alexnet_tf1.batchnorm.model.live import assign
+from alexnet_tf1.batchnorm.model.prepare import Prepared
+from alexnet_tf1.batchnorm.model.setting import settings
+from alexnet_tf1.batchnorm.model.trial import Trial
+from alexnet_tf1.batchnorm.population import Population, Statistics
 from alexnet_tf1.data.batches import Batches
-from alexnet_tf1.gap.recalibrate import restored
+from alexnet_tf1.gap.recalibrate import estimated, prepared_for, restored
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 
 IMAGES = (500, 1_000, 5_000, 10_000)
 
 
-def in_one_pass(
-    session: Any, net: AlexNet, repair: Recalibration, feeds: Iterator[dict[Any, Any]]
-) -> dict[str, Statistics]:
+def in_one_pass(trial: Trial) -> dict[str, Statistics]:
     """Estimates all layers from the same batches, whose inputs are normalised with the batch."""
-    found = {norm.name: Population() for norm in net.norms}
-    for feed in feeds:
-        moments = session.run(repair.batch_moments, feed)
-        for population, (mean, variance) in zip(found.values(), moments, strict=True):
-            population.add(mean, variance)
-    return {name: population.statistics() for name, population in found.items()}
+    wired = wiring.with_batch_statistics(trial.prepared, trial.forms)
+    found = {layer: Population() for layer in wired.moments}
+    with trial.wired(wired) as copy:
+        for start in range(0, len(trial.rows), trial.batch_size):
+            rows = trial.rows[start : start + trial.batch_size]
+            for layer, ((mean, variance),) in wired.moments.items():
+                found[layer].add(*copy.run([mean, variance], trial.feed(rows)), len(rows))
+    return {layer: population.statistics() for layer, population in found.items()}
 
 
 def study(folder: str, checkpoint: str | None, data_dir: str | None) -> None:
@@ -42,23 +47,24 @@ def study(folder: str, checkpoint: str | None, data_dir: str | None) -> None:
     path = run.checkpoint(checkpoint)
     data = network.load_data(run, data_dir)
     config = dataclasses.replace(run.config, fc_batch_norm="ema")
-    with restored(config, path) as (session, net, repair):
+    with restored(config, path) as (session, net):
+        prepared: Prepared = prepared_for(session, net)
 
         def accuracy() -> str:
             return f"{100 * evaluate.hits(session, net, data.test, 500).mean():.2f}"
 
-        def feeds(images: int, size: int, is_training: bool) -> Iterator[dict[Any, Any]]:
-            batches = Batches(data.train, run.config.seed)
-            for _ in range(images // size):
-                yield {net.images: batches.next_batch(size)[0], net.is_training: is_training}
+        def use(trial: Trial, statistics: dict[str, Statistics]) -> str:
+            assign(session, settings(trial, statistics).values)
+            return accuracy()
 
         print(f"| {folder}, {path.rpartition('-')[2]} steps | before | {accuracy()} | | |")
         for images in IMAGES:
-            repair.layer_by_layer(session, lambda n=images: feeds(n, 100, False))
-            found = [accuracy()]
-            for size in (20, 100):
-                repair.assign(session, in_one_pass(session, net, repair, feeds(images, size, True)))
-                found.append(accuracy())
+            batches = Batches(data.train, run.config.seed)
+            given = np.concatenate([batches.next_batch(100)[0] for _ in range(images // 100)])
+            examples = Examples({prepared.arrays[0]: given}, {}, len(given))
+            trials = [Trial(prepared, examples, size) for size in (20, 100)]
+            found = [use(trials[0], estimated(prepared, run.config, data, images))]
+            found += [use(trial, in_one_pass(trial)) for trial in trials]
             print(f"| | {images:,} | {' | '.join(found)} |", flush=True)
 
 

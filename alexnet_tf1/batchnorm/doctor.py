@@ -49,8 +49,9 @@ def examine_checkpoint(path: str | os.PathLike[str]) -> CheckpointReport:
         checkpoint,
         counted_steps(checkpoint),
         graph.decays if graph else {},
-        graph.without_update if graph else set(),
+        graph.without_update if graph else {},
         _run_folder(checkpoint.prefix),
+        graph is not None,
         notes,
     )
     measured = [measure_layer(checkpoint, layer) for layer in layers]
@@ -66,7 +67,7 @@ def _judged_by_names(
     """Judges an index whose data is not there: what was saved, and not with which values."""
     bare = [MeasuredLayer(layer.name, (), layer) for layer in layers]
     selected = registry.selected("CK102", None)
-    evidence = CheckpointEvidence(checkpoint, None, {}, set(), None, notes)
+    evidence = CheckpointEvidence(checkpoint, None, {}, {}, None, has_graph=False, notes=notes)
     faults = registry.check(bare, evidence, {"checkpoint"}, selected)
     report = CheckpointReport(checkpoint.prefix, bare, faults, notes)
     rest = [one.id for one in registry.all_rules() if one.needs == "checkpoint"]

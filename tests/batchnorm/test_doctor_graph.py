@@ -154,9 +154,13 @@ def test_recalibrate_is_named_where_it_works(tmp_path: Path, is_run: bool) -> No
     (tmp_path / "checkpoints").mkdir()
     if is_run:
         (tmp_path / "config.json").write_text("{}")
-    message = examine_checkpoint(saved(tmp_path / "checkpoints", moments_norm, 3)).faults[0].message
-    assert message.endswith(f"`alexnet-tf1 recalibrate {tmp_path}`") == is_run
-    assert ("recalibrate" in message) == is_run
+    prefix = saved(tmp_path / "checkpoints", moments_norm, 3)
+    model = tmp_path if is_run else f"{prefix} --feed NAME=FILE.npy --out NEW_PREFIX"
+    message = examine_checkpoint(prefix).faults[0].message
+    assert message.endswith(f"`alexnet-tf1 recalibrate {model}`")
+    if not is_run:
+        Path(f"{prefix}.meta").unlink()
+        assert all("recalibrate" not in f.message for f in examine_checkpoint(prefix).faults)
 
 
 def test_a_graph_that_cannot_be_read_is_noted(tmp_path: Path) -> None:

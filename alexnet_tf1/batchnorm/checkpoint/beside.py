@@ -27,7 +27,8 @@ class Beside(NamedTuple):
     layers: list[LayerVariables]  # those that keep averages
     variables: set[str]  # all that the graph has
     decays: dict[str, float]  # of the old average, the share that one training step keeps
-    without_update: set[str]  # layers whose averages nothing in the graph updates
+    # layers whose averages nothing in the graph updates, and whether they ever use their batch
+    without_update: dict[str, bool]
 
 
 def read(prefix: str, saved: Mapping[str, object]) -> Beside | None:
@@ -60,7 +61,7 @@ def read(prefix: str, saved: Mapping[str, object]) -> Beside | None:
         layers=[_described(layer, keys, saved, provenance) for layer in layers],
         variables=set(keys.values()),
         decays=_decays(layers, keys, training, provenance),
-        without_update={layer.name for layer in layers if not layer.updates},
+        without_update={layer.name: bool(layer.moments) for layer in layers if not layer.updates},
     )
 
 

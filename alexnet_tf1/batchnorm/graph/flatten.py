@@ -264,7 +264,8 @@ class FlatGraph:
         self._scope(f"{path}/", fdef.node_def, names, frame.id, (*call.stack, function))
         # Whoever runs the call runs its control outputs, and all that its body writes; but a
         # session lowers an If, While or Case to Switch and Merge, and so prunes its body.
-        lowered = call.node.definition.attr["_lower_using_switch_merge"].b
+        attribute = call.node.attr("_lower_using_switch_merge")
+        lowered = attribute is not None and attribute.b
         for node in self.nodes[first:]:
             node.place = call.node.place
             if (node.op == "_Call" or _writes(node.op)) and not lowered:

@@ -165,15 +165,19 @@ def _operation_name(name: str) -> str:
     return name.removeprefix("^").split(":")[0]
 
 
-def _from_meta_graph(meta: Any) -> GraphSource:
-    """A MetaGraphDef's graph, collections and stripped op list."""
+def _from_meta_graph(
+    meta: Any, name: str = "the MetaGraphDef", signature: str | None = None
+) -> GraphSource:
+    """A MetaGraphDef's graph, collections, stripped op list and signature, if it has any."""
     collections = {
         key: _collection_names(meta.collection_def[key])
         for key in _COLLECTIONS
         if key in meta.collection_def
     }
     op_defs = {op_def.name: op_def for op_def in meta.meta_info_def.stripped_op_list.op}
-    return GraphSource(meta.graph_def, collections, op_defs=op_defs, meta=meta)
+    source = GraphSource(meta.graph_def, collections, op_defs=op_defs, meta=meta)
+    _choose_signature(source, meta, name, signature)
+    return source
 
 
 def _collection_names(collection: Any) -> list[str]:
@@ -188,8 +192,13 @@ def _from_saved_model(
 ) -> GraphSource:
     """Chooses a MetaGraph by its tags and a signature by its name."""
     meta = _tagged(saved, name, tags)
-    source = _from_meta_graph(meta)
+    source = _from_meta_graph(meta, name, signature)
     source.inference_only = True
+    return source
+
+
+def _choose_signature(source: GraphSource, meta: Any, name: str, signature: str | None) -> None:
+    """Notes the outputs and inputs of the signature with that name, or of the usual one."""
     signatures = {
         key: [info.name for _, info in sorted(value.outputs.items()) if info.name]
         for key, value in meta.signature_def.items()
@@ -204,7 +213,6 @@ def _from_saved_model(
     if chosen in meta.signature_def:
         inputs = meta.signature_def[chosen].inputs
         source.inputs = {key: info.name for key, info in sorted(inputs.items()) if info.name}
-    return source
 
 
 def _tagged(saved: Any, name: str, tags: Sequence[str] | None) -> Any:

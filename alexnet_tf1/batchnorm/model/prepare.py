@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.followers import Followers
-from alexnet_tf1.batchnorm.graph.node import Tensor
+from alexnet_tf1.batchnorm.graph.node import NodeId, Tensor
 from alexnet_tf1.batchnorm.layers.grouping import find_layers
 from alexnet_tf1.batchnorm.layers.provenance import Provenance
 from alexnet_tf1.batchnorm.model.copies import Copy
@@ -23,7 +23,7 @@ from alexnet_tf1.batchnorm.model.edit import GraphEdit
 from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.inline import inlined
 from alexnet_tf1.batchnorm.model.source import Model
-from alexnet_tf1.batchnorm.model.spots import Found, Spots
+from alexnet_tf1.batchnorm.model.spots import Found, Spots, nodes_in_loops
 from alexnet_tf1.errors import UserError
 
 # Operations that have no value until something outside of the session gives them one.
@@ -72,7 +72,8 @@ class Prepared:
         """Begins a copy with the switches at inference and placeholders for what is fed."""
         edit = GraphEdit(self.graph_def)
         for tensor, value in self.inference.assumed.items():
-            self._hold(edit, tensor, value)
+            if self.provenance.nodes[tensor.node].op != "VarHandleOp":  # its reads are held
+                self._hold(edit, tensor, value)
         for name, fed in self.feeds.items():
             placed = edit.graft(self.placeholder(name), self._placeholder(fed), {})["x"]
             edit.replace(fed, placed)
@@ -104,7 +105,11 @@ class Prepared:
 
     def feed(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """What to feed in an edited graph for these arrays and constants."""
-        return {f"{self.placeholder(name)}/x:0": value for name, value in arrays.items()}
+        return {
+            f"{self.placeholder(name)}/x:0": value
+            for name, value in arrays.items()
+            if name in self.feeds
+        }
 
 
 def prepare(
@@ -126,47 +131,79 @@ def prepare(
         not suffice.
     """
     source = model.source
-    whole = FlatGraph(source.graph_def, source.op_defs)
-    fed = [*examples.arrays, *examples.constants]
-    named = [_tensor_name(source.inputs.get(name, name)) for name in fed]
-    keep = [n.partition(":")[0] for n in (*named, *source.outputs, *_names(logits, is_training))]
-    graph_def = inlined(whole, source.graph_def, [n for n in keep if n in whole.top], model.name)
-    flat = whole if graph_def is source.graph_def else FlatGraph(graph_def, source.op_defs)
+    graph_def, flat = _inlined(model, [*examples.arrays, *examples.constants, logits, is_training])
     provenance = Provenance(flat)
     layers = find_layers(provenance, trainable_ids(source, provenance.variables))
+    if not layers:
+        raise UserError(f"{model.name} holds no batch normalisation, as far as can be told")
     choices = Choices(source, provenance, layers, Followers(flat))
     switches = choices.switches(is_training)
-    inference = choices.folded(switches, training=False) if switches else provenance.folded({})
-    training = choices.folded(switches, training=True) if switches else inference
-    trained: set[Any] = set()
-    for name in choices.train_ops(None, training):
-        trained |= training.executed(flat.run_nodes(name))
-    outputs = choices.outputs(logits, trained, training, inference).tensors
-    if not outputs:
-        raise UserError(
-            f"{model.name}: no output was found; name what inference computes with --logits"
-        )
+    inference = choices.folded(switches, training=False)
+    outputs = _outputs(choices, logits, choices.folded(switches, training=True), inference)
+    held = [_name(flat, switch.tensor) for switch in switches]
     feeds = {}
-    for name, tensor in zip(fed, named, strict=True):
-        found = entry_points.tensor_named(flat, tensor, "--feed")
-        feeds[name] = f"{flat.nodes[found.node].name}:{found.output}"
+    for name in (*examples.arrays, *examples.constants):
+        tensor = _tensor_name(source.inputs.get(name, name))
+        tensor = _name(flat, entry_points.tensor_named(flat, tensor, "--feed"))
+        if tensor in held:
+            choices.notes.append(f"{tensor} is held at inference; what is given for it is not used")
+        else:
+            feeds[name] = tensor
     prepared = Prepared(
         model,
         graph_def,
         provenance,
         inference,
-        [f"{flat.nodes[t.node].name}:{t.output}" for t in outputs],
-        [f"{flat.nodes[s.tensor.node].name}:0" for s in switches],
+        [_name(flat, tensor) for tensor in outputs],
+        held,
         Spots(provenance, inference, layers).before(outputs),
         feeds,
-        list(examples.arrays),
+        [name for name in examples.arrays if name in feeds],
         notes=choices.notes,
     )
     for tensor, (shape, dtype) in _described(prepared).items():
         prepared.shapes[tensor], prepared.dtypes[tensor] = shape, dtype
     _check_fed(prepared, examples)
     _check_complete(prepared)
+    prepared.notes.extend(_random_notes(flat, inference, outputs))
     return prepared
+
+
+def _random_notes(flat: FlatGraph, inference: Folding, outputs: list[Tensor]) -> Iterator[str]:
+    """Says that inference draws random numbers: a dropout that no switch turns off, for one."""
+    run = inference.executed(tensor.node for tensor in outputs)
+    drawn = [flat.nodes[n].name for n in sorted(run) if "Random" in flat.nodes[n].op]
+    if drawn:
+        yield f"inference draws random numbers ({drawn[0]}): is it a dropout that stays on?"
+
+
+def _inlined(model: Model, named: Iterable[Any]) -> tuple[Any, FlatGraph]:
+    """The model's graph without functions, in which what is named keeps its names."""
+    source = model.source
+    whole = FlatGraph(source.graph_def, source.op_defs)
+    names = [source.inputs.get(n, n) for n in _names(named)]
+    keep = {n.partition(":")[0] for n in (*names, *source.outputs)}
+    graph_def = inlined(whole, source.graph_def, keep & whole.top.keys(), model.name)
+    if graph_def is source.graph_def:
+        return graph_def, whole
+    return graph_def, FlatGraph(graph_def, source.op_defs)
+
+
+def _outputs(choices: Choices, logits: Any, training: Folding, inference: Folding) -> list[Tensor]:
+    """The outputs named, the signature's, or those found."""
+    trained: set[NodeId] = set()
+    for name in choices.train_ops(None, training):
+        trained |= training.executed(inference.flat.run_nodes(name))
+    outputs = choices.outputs(logits, trained, training, inference).tensors
+    if logits is None and not choices.source.outputs:
+        outputs = _last(outputs, inference)
+    if not outputs:
+        raise UserError("no output was found; name what inference computes with --logits")
+    return outputs
+
+
+def _name(flat: FlatGraph, tensor: Tensor) -> str:
+    return f"{flat.nodes[tensor.node].name}:{tensor.output}"
 
 
 def _described(prepared: Prepared) -> dict[str, tuple[tf.TensorShape, tf.DType]]:
@@ -181,6 +218,8 @@ def _check_fed(prepared: Prepared, examples: Examples) -> None:
     """Refuses arrays and constants that do not fit the tensors they are fed to."""
     for given, option in ((examples.arrays, "--feed"), (examples.constants, "--set")):
         for name, value in given.items():
+            if name not in prepared.feeds:
+                continue
             shape = prepared.shapes[prepared.feeds[name]]
             dtype = prepared.dtypes[prepared.feeds[name]]
             array = value if hasattr(value, "dtype") else np.asarray(value)
@@ -209,9 +248,12 @@ def _check_complete(prepared: Prepared) -> None:
     ]
     if waiting:
         listed = ", ".join(f"{node.name} {_shown(_shape_of(node))}" for node in waiting[:8])
+        several = len(prepared.outputs) > 1
+        choice = f", or one of {', '.join(prepared.outputs)} with --logits" if several else ""
         raise UserError(
             f"{prepared.model.name}: nothing is fed to {listed}; give one value an example with "
-            "--feed NAME=FILE, one for all with --set NAME=VALUE (any tensor behind it will do)"
+            "--feed NAME=FILE or one for all with --set NAME=VALUE, to it or to a tensor behind "
+            f"it{choice}"
         )
 
 
@@ -225,16 +267,25 @@ def _shown(shape: tf.TensorShape) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape.as_list()) + "]"
 
 
-def _names(*given: Any) -> Iterable[str]:
+def _last(outputs: list[Tensor], inference: Folding) -> list[Tensor]:
+    """Those of the outputs that can be fetched and that no other one is computed from."""
+    loops = nodes_in_loops(inference.flat)
+    fetched = [tensor for tensor in outputs if tensor.node not in loops]
+    before = {
+        tensor: {t.node for t in inference.data_cone([tensor])} - {tensor.node}
+        for tensor in fetched
+    }
+    return [
+        tensor for tensor in fetched if not any(tensor.node in cone for cone in before.values())
+    ]
+
+
+def _names(given: Iterable[Any]) -> Iterator[str]:
+    """The names in what the caller gave: names, tensors, or lists of them."""
     for items in given:
-        if not isinstance(items, bool):
-            yield from entry_points.names_of([i for i in _listed(items) if not isinstance(i, bool)])
-
-
-def _listed(items: Any) -> list[Any]:
-    if items is None:
-        return []
-    return list(items) if isinstance(items, (list, tuple, set)) else [items]
+        listed = items if isinstance(items, (list, tuple, set)) else [items]
+        known = [item for item in listed if item is not None and not isinstance(item, bool)]
+        yield from entry_points.names_of(known)
 
 
 def _tensor_name(name: str) -> str:

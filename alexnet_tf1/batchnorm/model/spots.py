@@ -21,7 +21,6 @@ from alexnet_tf1.batchnorm.layers.provenance import Provenance
 
 _EPSILON = 1e-3  # of tf.layers and of Keras, where the graph tells none
 _BEFORE = 12  # operations between a statistic and what it normalises
-_LOOPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Spots:
         self._provenance, self._inference = provenance, inference
         self._nodes = provenance.nodes
         self._layers = layers
-        self._loops = _in_loops(provenance.flat)
+        self._loops = nodes_in_loops(provenance.flat)
 
     def before(self, outputs: Iterable[Tensor]) -> Found:
         """Finds the places that these outputs depend on."""
@@ -219,7 +218,7 @@ def _attribute(node: Node, key: str) -> float:
     return 1e-4 if value is None else float(value.f)  # the fused kernels' own default
 
 
-def _in_loops(flat: FlatGraph) -> set[NodeId]:
+def nodes_in_loops(flat: FlatGraph) -> set[NodeId]:
     """The nodes inside of TensorFlow 1's loops: they run many times, and cannot be fetched."""
     entries = [node.id for node in flat.nodes if node.op in ("Enter", "RefEnter", "_Loop")]
 

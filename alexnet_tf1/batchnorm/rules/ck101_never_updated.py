@@ -56,11 +56,14 @@ def never_updated(layer: MeasuredLayer, evidence: CheckpointEvidence) -> str | N
         )
     steps = evidence.steps
     when = f" after {steps} step{'' if steps == 1 else 's'}" if steps else ""
-    if layer.name in evidence.without_update:
+    uses_batch = evidence.without_update.get(layer.name)
+    if uses_batch is False:
         # There is no update op that could be run: the layer was built without `training=`.
         return f"{values}{when}: never updated; {GIVE_TRAINING}, and train again"
     averages = all("average" in found.leaf.lower() for found in untouched)
     remedy = _RUN_AVERAGES if averages else _RUN_UPDATES
+    if uses_batch:
+        remedy = "average the batch's moments into them in training, which nothing here does"
     return f"{values}{when}: never updated; {remedy}, or {evidence.repair()}"
 
 

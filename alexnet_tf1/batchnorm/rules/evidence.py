@@ -141,8 +141,10 @@ class CheckpointEvidence:
     # of an average, by its name in the checkpoint, the share that one training step keeps of the
     # old value, where the graph beside the checkpoint tells
     decays: dict[str, float]
-    without_update: set[str]  # layers whose averages nothing in that graph updates
+    # layers whose averages nothing in that graph updates, and whether they ever use their batch
+    without_update: dict[str, bool]
     run: str | None  # the folder, if the checkpoint is one of a run of this program
+    has_graph: bool  # whether there is a graph beside the checkpoint
     notes: list[str] = field(default_factory=list)  # takes oddities that are no faults
 
     @functools.cached_property
@@ -154,6 +156,11 @@ class CheckpointEvidence:
         """Says how to re-estimate the statistics, the weights being as good as they are."""
         if self.run is not None:
             return f"repair this checkpoint with `alexnet-tf1 recalibrate {self.run}`"
+        if self.has_graph:
+            return (
+                f"repair this checkpoint with `alexnet-tf1 recalibrate {self.checkpoint.prefix} "
+                "--feed NAME=FILE.npy --out NEW_PREFIX`"
+            )
         return (
             "repair this checkpoint: restore it, run the update ops alone on some hundred "
             "training batches, and save"

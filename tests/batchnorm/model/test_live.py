@@ -39,7 +39,9 @@ def test_the_averages_become_the_population_s_statistics_under_inference(two_lay
     assert [layer["name"] for layer in found["layers"]] == ["a", "b"]
     inner = np.maximum(normalise(EXAMPLES, EXAMPLES.mean(0), EXAMPLES.var(0)), 0)
     for name, inputs in (("a", EXAMPLES), ("b", inner)):
-        averages = (f"{name}/moments/{s}/ExponentialMovingAverage" for s in ("Squeeze", "Squeeze_1"))
+        averages = (
+            f"{name}/moments/{s}/ExponentialMovingAverage" for s in ("Squeeze", "Squeeze_1")
+        )
         mean, variance = session.run([f"{average}/Read/ReadVariableOp:0" for average in averages])
         np.testing.assert_allclose(mean, inputs.mean(0), rtol=1e-4)
         np.testing.assert_allclose(variance, inputs.var(0), rtol=1e-4)
