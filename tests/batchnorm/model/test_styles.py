@@ -140,8 +140,9 @@ def test_outputs_without_classes_are_repaired(theirs, tmp_path, style):
 
     assert distance(model.prefix) > 0.5
     assert distance(new) < 0.05
-    assert diagnosed_distance(model, model.prefix) > 0.5
-    assert diagnosed_distance(model, new) < 0.2  # estimated from fewer examples
+    if style == "layers_regression":
+        assert diagnosed_distance(model, model.prefix) > 0.5
+        assert diagnosed_distance(model, new) < 0.2  # estimated from fewer examples
 
 
 def diagnosed_distance(model, prefix):

@@ -79,19 +79,18 @@ def layers_queue(fault):
     return Model(train_op, logits, x, {training: True}, {training: False}, {training: True})
 
 
-@style("layers_renorm", "vector", RIGHT)
+@style("layers_renorm", "vector", RIGHT, FORGOTTEN)
 def layers_renorm(fault):
     x, y = inputs("vector")
     training = tf.placeholder(tf.bool, [], name="is_training")
     h = tf.layers.dense(x, 16)
-    clipping = {"rmin": 0.3, "rmax": 3.0, "dmax": 5.0}
     h = tf.layers.batch_normalization(
         h,
         training=training,
         momentum=0.9,
         renorm=True,
-        renorm_clipping=clipping,
         renorm_momentum=0.9,
+        renorm_clipping={"rmin": 0.7, "rmax": 1.5, "dmax": 0.5},
     )
     logits = tf.layers.dense(tf.nn.relu(h), CLASSES)
     return switched(minimize(loss_of(y, logits), fault), logits, x, y, training)
