@@ -106,9 +106,12 @@ def assert_only_averages_changed(model, new, found):
     before, after = values(model.prefix), values(new)
     assert before.keys() == after.keys()
     changed = {n for n in before if before[n].tobytes() != after[n].tobytes()}
-    parts = {n for n in changed if n.endswith(("/biased", "/local_step"))}  # of an average
+    deviations = {name for name in before if name.endswith("/moving_stddev")}  # renorm's
     assert averages & changed
-    assert changed - parts <= averages
+    assert changed <= averages | deviations
+    for name in deviations:  # of which training makes the variance
+        variance = after[name.replace("stddev", "variance")]
+        np.testing.assert_allclose(np.square(after[name]) - 1e-3, variance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("style", styles("forgotten"))
