@@ -14,7 +14,9 @@ say, their time and their peak memory. docs/gap.md quotes it.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,16 +24,15 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # tf_slim's layers are those of tf_keras
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 BATCH_SIZE, TEST_IMAGES, TRAINING_IMAGES = 64, 2_000, 1_000
-MODES = ("inference", "batch statistics", "precise")
+SIZES = (1, 2, 5, 20, 100, 1_000)
 
 
-def images_of(split: Any) -> Any:
-    """Its images as resnet_v1 takes them: float32 [N, 32, 32, 3], -1 to 1."""
-    pixels = np.asarray(split.images).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+def scaled(images: Any) -> Any:
+    """Images as resnet_v1 takes them, float32 [N, 32, 32, 3] from -1 to 1; uint8 [N, 3072]."""
+    pixels = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return (pixels / np.float32(127.5) - 1).astype(np.float32)
 
 
@@ -81,6 +82,7 @@ def build() -> dict[str, Any]:
 
 def train(folder: Path, data_dir: str | None, steps: int, seed: int) -> None:
     """Trains, saves, and writes the arrays."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"  # tf_slim's layers are those of tf_keras
     import tensorflow.compat.v1 as tf
     from loops import load
 
@@ -95,18 +97,65 @@ def train(folder: Path, data_dir: str | None, steps: int, seed: int) -> None:
         batches = Batches(data.train, seed)
         start = time.perf_counter()
         for step in range(1, steps + 1):
-            pixels, labels = batches.next_batch(BATCH_SIZE)  # -1 to 1, channels first
-            images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            feed = {net["images"]: images, net["labels"]: labels, net["is_training"]: True}
+            pixels, labels = batches.next_pixels(BATCH_SIZE)
+            feed = {net["images"]: scaled(pixels), net["labels"]: labels, net["is_training"]: True}
             loss = session.run([net["loss"], net["train_op"]], feed)[0]
-            if step % 100 == 0:
+            if step % 500 == 0:
                 print(
                     f"step {step}: loss {loss:.3f}, {time.perf_counter() - start:.0f} s", flush=True
                 )
         tf.train.Saver().save(session, str(folder / "model.ckpt"), steps)
-    np.save(folder / "test_images.npy", images_of(data.test)[:TEST_IMAGES])
+    np.save(folder / "test_images.npy", scaled(data.test.images[:TEST_IMAGES]))
     np.save(folder / "test_labels.npy", np.asarray(data.test.labels[:TEST_IMAGES], np.int64))
-    np.save(folder / "training_images.npy", images_of(data.train)[:TRAINING_IMAGES])
+    np.save(folder / "training_images.npy", scaled(data.train.images[:TRAINING_IMAGES]))
+
+
+def command(*arguments: str) -> str:
+    """Runs a command in a process; returns its output and prints its time and peak memory."""
+    start = time.perf_counter()
+    line = [sys.executable, "-m", "alexnet_tf1", *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        sys.exit(f"{arguments[0]}: status {process.returncode}")
+    print(
+        f"{arguments[0]}: {time.perf_counter() - start:.1f} s, "
+        f"{usage.ru_utime + usage.ru_stime:.1f} s of CPU, {usage.ru_maxrss / 1024:.0f} MiB"
+    )
+    return printed
+
+
+def diagnose(model: str, folder: Path, out: Path) -> None:
+    """Prints the accuracies of a model in a table, by statistics, order and test batch size."""
+    out.mkdir(exist_ok=True)
+    test, labels = folder / "test_images.npy", folder / "test_labels.npy"
+    given = ["--feed", f"images={test}", "--labels", str(labels), "--out", str(out), "--json"]
+    found = json.loads(command("diagnose", model, *given))
+    cells = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
+    print("| statistics | order |", " | ".join(f"{size:,}" for size in SIZES), "|")
+    for mode, order in dict.fromkeys(key[:2] for key in cells):
+        row = " | ".join(f"{100 * cells[mode, order, size]:.2f}" for size in SIZES)
+        print(f"| {mode} | {order} | {row} |")
+    layers = found["layers"]
+    means, variances = ([layer[f"{k}_distance"] for layer in layers] for k in ("mean", "variance"))
+    print(f"distances: mean {min(means):.2g} to {max(means):.2g}", end=", ")
+    print(f"variance {min(variances):.3g} to {max(variances):.3g}")
+    print(*found["verdict"], sep="\n", end="\n\n")
+
+
+def measure(folder: Path) -> None:
+    """Diagnoses, recalibrates into FOLDER/repaired, and diagnoses that."""
+    model = str(next(folder.glob("model.ckpt-*.index"))).removesuffix(".index")
+    repaired = str(folder / "repaired")
+    for old in folder.glob("repaired.*"):
+        old.unlink()
+    diagnose(model, folder, folder / "before")
+    training = folder / "training_images.npy"
+    command("recalibrate", model, "--feed", f"images={training}", "--out", repaired)
+    diagnose(repaired, folder, folder / "after")
 
 
 def main() -> None:
@@ -114,7 +163,7 @@ def main() -> None:
     parser.add_argument("what", choices=("train", "measure"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data-dir")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.what == "train":
