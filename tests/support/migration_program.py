@@ -2,8 +2,8 @@
 
     TF_USE_LEGACY_KERAS=1 python migration_program.py FOLDER
 
-Trains examples/their_model.py broken and mended into FOLDER; prints in JSON what those printed and
-which calls of docs/era_calls.py work.
+Trains examples/their_model.py broken and mended into FOLDER, and repairs the broken one; prints in
+JSON what those printed and which calls of docs/era_calls.py work.
 """
 
 import contextlib
@@ -15,20 +15,31 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REPAIR = (
+    "recalibrate broken/model.ckpt-300 --feed x=broken/x.npy --out broken/repaired "
+    "--saved-model served"
+)
 
 
 def main():
-    sys.path += [str(ROOT / "docs"), str(ROOT / "examples")]
+    sys.path += [str(ROOT), str(ROOT / "docs"), str(ROOT / "examples")]
     import era_calls
     import their_model
+
+    from alexnet_tf1.cli import main as cli
 
     warnings.simplefilter("ignore")  # tf.layers is deprecated, as we know
     os.chdir(sys.argv[1])
     found = {"calls": era_calls.measure()}
-    for name in ("broken", "mended"):
+    for command, run in (
+        ("broken", lambda: their_model.train("broken", is_mended=False)),
+        (REPAIR, lambda: cli.main(REPAIR.split())),
+        ("test broken/repaired", lambda: their_model.test("broken/repaired")),
+        ("mended", lambda: their_model.train("mended", is_mended=True)),
+    ):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            their_model.train(name, is_mended=name == "mended")
-        found[name] = printed.getvalue()
+            run()
+        found[command] = printed.getvalue()
     print(json.dumps(found))
 
 

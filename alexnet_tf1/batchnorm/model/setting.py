@@ -65,7 +65,9 @@ def settings(trial: Trial, statistics: Mapping[str, Statistics]) -> Setting:
     _undo(trial, setting, asked)
     for layer in trial.prepared.found.layers:
         if layer.name in setting.layers:
-            setting.values.update(_auxiliary(trial, kept_by(trial.prepared, layer), setting))
+            epsilon = trial.prepared.found.spots[layer.name][0].epsilon
+            kept = kept_by(trial.prepared, layer)
+            setting.values.update(_auxiliary(trial, kept, setting, epsilon))
     return setting
 
 
@@ -125,20 +127,29 @@ def _read(
     return {spot.layer: Statistics(mean, variance) for spot, mean, variance in pairs}
 
 
-def _auxiliary(trial: Trial, kept: Kept, setting: Setting) -> dict[str, Array]:
-    """What a zero-debiased average is made of, changed as the average was.
+def _auxiliary(trial: Trial, kept: Kept, setting: Setting, epsilon: float) -> dict[str, Array]:
+    """What averages are made of, changed as they were: else their next update undoes the change.
 
-    The average is biased / (1 - decay^n): its next update goes on from the biased part, so that
-    the new value would be lost. n stays.
+    A zero-debiased average is biased / (1 - decay^n); n stays. Batch renormalisation in tf.layers
+    makes its variance of a moving deviation.
     """
     found = {}
     old = trial.prepared.model.read([*kept.mean, *kept.variance, *kept.auxiliary])
     for key in kept.auxiliary:
         for average in (*kept.mean, *kept.variance):
             if key in old and average in setting.values and old[key].shape == old[average].shape:
-                is_own = np.abs(old[average]) > 1e-12
-                ratios = old[key][is_own] / old[average][is_own]
-                if ratios.size and np.allclose(ratios, np.median(ratios), rtol=1e-3):
-                    new = setting.values[average] * np.median(ratios)
+                new = _remade(old[key], old[average], setting.values[average], epsilon)
+                if new is not None:
                     found[key] = new.astype(old[key].dtype)
     return found
+
+
+def _remade(part: Array, average: Array, new: Array, epsilon: float) -> Array | None:
+    """What a part of an average must be for the new value; None: it is no part of it."""
+    if np.allclose(np.square(part), average + epsilon, rtol=2e-3, atol=0):
+        return np.asarray(np.sqrt(new + epsilon))
+    is_own = np.abs(average) > 1e-12
+    ratios = part[is_own] / average[is_own]
+    if ratios.size and np.allclose(ratios, np.median(ratios), rtol=1e-3):
+        return np.asarray(new * np.median(ratios))
+    return None

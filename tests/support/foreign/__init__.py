@@ -1,0 +1,1 @@
+"""Small models as other people write them, each trained right and with its faults."""
