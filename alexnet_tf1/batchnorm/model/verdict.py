@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexnet_tf1.batchnorm.rules.wording import GIVE_TRAINING, SAVE_ALL, listed
+from alexnet_tf1.batchnorm.rules.wording import SAVE_ALL, give_training, listed
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 
@@ -185,7 +185,8 @@ def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> 
         yield (
             f"{listed(constant)} {_verb(constant, 'normalise')} with stored averages in training "
             f"too, and nothing updates these: {readings.modes()}. The weights were trained with "
-            f"them as they are, so recalibrating would not help; {GIVE_TRAINING}, and train again."
+            f"them as they are, so recalibrating would not help; {give_training(constant[0])}, and "
+            "train again."
         )
     if lagging := [name for name in off if name not in (*forgotten, *unsaved, *constant, *unread)]:
         longer = ", or train longer" if readings.precise_gain() > -1 else ""
