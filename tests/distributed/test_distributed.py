@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.handshake import check_wanted
+from alexnet_tf1.distributed.worker import data_folder
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs.recovery import problem
 
@@ -195,3 +197,13 @@ def test_workers_with_different_options_are_refused():
         check_wanted(two, config, {**wanted, "batch_size": 20})
     with pytest.raises(UserError, match="--local-batch-norm True"):
         check_wanted(two, config, {"local_batch_norm": True})
+
+
+def test_a_worker_takes_its_own_images_else_those_of_the_chief(tmp_path, monkeypatch):
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    here, elsewhere = (TrainConfig(data_dir=str(tmp_path / name)) for name in (".", "gone"))
+    assert data_folder(None, here) == tmp_path
+    assert data_folder("own", here) == Path("own")
+    assert data_folder(None, elsewhere) is None  # the chief's machine is another one
+    monkeypatch.setenv("CIFAR10_DIR", "own")
+    assert data_folder(None, here) is None  # which stands for the variable
