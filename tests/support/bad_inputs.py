@@ -153,8 +153,11 @@ def checkpoints() -> list[Case]:
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2",), edit(INDEX, change)))
     for change in (lambda data: b"", lambda data: data[:-9]):
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2", "trunc"), edit(SHARD, change)))
-    for make in (remove(SHARD), folder(SHARD), edit(SHARD, flip)):
+    for make in (remove(SHARD), folder(SHARD)):
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2",), make))
+    for chosen in ((), ("--checkpoint=2",)):
+        says = ("model.ckpt-2 is damaged (", "cannot be read: ", "--checkpoint")
+        cases.append(Case(("evaluate", "run", *chosen), says, edit(SHARD, flip)))
     cases.append(Case(("evaluate", "run"), ("ermission",), locked(SHARD), True))
     cut = edit(SHARD, lambda data: data[:9])
     cases.append(Case(("diagnose", "run", "--images=5"), ("model.ckpt-2", "trunc"), cut))
