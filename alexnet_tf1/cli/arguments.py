@@ -1,6 +1,7 @@
 """The parsers of all commands, and the types of their arguments. Imports no TensorFlow."""
 
 import argparse
+import difflib
 import math
 import sys
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def setting(name: str, summary: str) -> Argument:
     kind, default = get_type_hints(TrainConfig)[name], getattr(TrainConfig, name)
     if kind is bool:
         action = argparse.BooleanOptionalAction
+        summary += f" (default: {option(f'no_{name}')})"  # --help lists both, with one text
         return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
     choices = get_args(kind) if get_origin(kind) is Literal else None
     read, metavar = {int: (int, "N"), float: (float, "X")}.get(kind, (text, "DIR"))
@@ -255,6 +257,19 @@ COMMANDS: dict[Callable[..., int], tuple[str, list[Argument]]] = {
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, as all of this program's are."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as its base class does, but refuses what it does not know.
+
+        A command's parser would pass it on to the program's, whose --help has no options.
+        """
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            name, known = unknown[0].partition("=")[0], self._option_string_actions
+            near = difflib.get_close_matches(name, known, 1) if name.startswith("-") else []
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with one line and the status of bad usage."""

@@ -48,6 +48,8 @@ USAGE = [
     Case(("train", "stray"), ("stray", "--help")),
     Case(("train", "--steps"), ("--steps",)),
     Case(("launch", "--workers=65", "--", "train"), ("--workers 65",)),
+    Case(("launch", "--workers=2"), ("takes a train command; write launch --workers N -- train",)),
+    Case(("launch", "--workers=2", "--", "env"), ("takes a train command, not env; write",)),
     *[Case((c,), ("required", "--help")) for c in (*ON_RUNS, "doctor")],
     Case(("audit",), ("MODEL", "--explain", "--help")),
     *[Case((c, "run", "stray"), ("stray",)) for c in (*ON_RUNS, "doctor")],
