@@ -1,6 +1,7 @@
 """The code in the documents does what the documents say."""
 
 import importlib.util
+import pkgutil
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -8,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 import tensorflow.compat.v1 as tf
 
+import alexnet_tf1
 from alexnet_tf1 import audit_graph, layers
 from alexnet_tf1.cli.arguments import parser
 
@@ -57,6 +59,13 @@ with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
     assert found == [{"BN201", "BN202", "BN203"}, set()]
 
 
+def test_the_call_from_a_program_finds_the_bug(capsys):
+    head = re.split(r"# broken\n", code_blocks("docs/gap.md")[0])[0]
+    with tf.Graph().as_default():
+        exec(f"{head}\n{code_blocks('docs/gap.md')[2]}", {"tf": tf, "layers": layers})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["BN101"]
+
+
 def commands():
     """The parser of each command."""
     (found,) = (a for a in parser()._actions if a.metavar == "COMMAND")
@@ -99,6 +108,37 @@ def test_the_page_of_commands_explains_what_each_option_does_not_its_opposite():
 
 
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+
+
+def unknown_names(text):
+    """What a page's code calls of this package, and nobody can import by that name."""
+    code = "".join(re.findall(r"```python\n.*?```|`[^`\n]+`", text, re.S))
+    names = re.findall(r"\balexnet_tf1(?:\.\w+)+", code)
+    for module, imported in re.findall(r"from (alexnet_tf1[\w.]*) import (\w+(?:, *\w+)*)", code):
+        names += [f"{module}.{name}" for name in re.split(", *", imported)]
+    bare = re.findall(rf"`({'|'.join(alexnet_tf1.__all__)})\(", code)
+    return bare + [name for name in names if not can_be_imported(name)]
+
+
+def can_be_imported(name):
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_imports_is_there(page):
+    assert unknown_names((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_an_import_that_does_not_work_is_found():
+    text = "`alexnet_tf1.audit_graph(x)` `audit_graph(...)` `alexnet_tf1.no_such`\n```python\n"
+    text += "from alexnet_tf1.audit import audit_graph, Fault\n```"
+    gone = ["alexnet_tf1.audit.audit_graph", "alexnet_tf1.audit.Fault"]
+    wrong = ["audit_graph", "alexnet_tf1.no_such", "alexnet_tf1.audit", *gone]
+    assert unknown_names(text) == wrong
 
 
 def broken_links(text, folder):

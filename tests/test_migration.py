@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_the_example_says_what_the_page_quotes(their_world, monkeypatch, capsys)
             assert status == ("broken" in rest)
         ran.append(command.split()[-1].partition("/")[0])
     assert ran == ["broken"] * 3 + ["mended"] * 3
+
+
+def test_the_example_without_tf_keras_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf_keras", None)  # as if it were not installed
+    with pytest.raises(SystemExit, match="pip install tf_keras"):
+        runpy.run_path(str(ROOT / "examples/their_model.py"), run_name="__main__")
 
 
 def test_the_assertion_says_what_the_page_quotes(their_world):
