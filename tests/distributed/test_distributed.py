@@ -98,6 +98,17 @@ def test_two_workers_train_a_recipe_as_one_does(tmp_path):
     np.testing.assert_allclose(losses(workers.run), losses(tmp_path / "alone"), atol=0.05)
 
 
+@pytest.mark.soak
+def test_workers_with_as_many_threads_repeat_the_bits_of_others(pair, tmp_path):
+    """However they were started; with other numbers of threads, docs/scale.md has the losses."""
+    again = Workers(2, tmp_path, options())
+    assert again.end() == {0: 0, 1: 0}, again.texts()
+    np.testing.assert_array_equal(losses(again.run), losses(pair.run))
+    ours, theirs = variables(again.run, STEPS), variables(pair.run, STEPS)
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
 def test_the_followers_write_nothing(pair):
     assert sorted(path.name for path in pair.run.parent.iterdir()) == ["run", "worker0", "worker1"]
     said = pair.texts()[1].splitlines()
