@@ -64,7 +64,7 @@ def evaluate(run: str, as_json: bool, **settings: Any) -> int:
 def diagnose(run: str, as_json: bool, fail_gap: float | None, **settings: Any) -> int:
     """Measures accuracy by statistics mode, test batch size and order, and says what is wrong.
 
-    All on the same test images. Writes diagnose.json and diagnose.png into RUN.
+    All on the same test images. Writes diagnose.json and diagnose.png into RUN, if it can.
     """
     import_tensorflow()
     from alexnet_tf1.gap import diagnose as gap
@@ -144,12 +144,17 @@ def predict(run: str, images: list[str], as_json: bool, **settings: Any) -> int:
     """Classifies PNG, JPEG, BMP or GIF files of any size, each by itself.
 
     Each is centre-cropped to a square and resized to 32 x 32. Refuses a model that normalises with
-    the test batch.
+    the test batch. Of several files those that cannot be read are named, and the status is 2.
     """
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
-    return _show(prediction.predict(run, images, **settings), output.prediction, as_json)
+    found = prediction.predict(run, images, **settings)
+    refused = found.get("refused", [])
+    for line in refused:
+        print(one_line(f"error: {line}"), file=sys.stderr)
+    _show(found, output.prediction, as_json)
+    return BAD_INPUT if refused else DONE
 
 
 def export(run: str, target: str, as_json: bool, **settings: Any) -> int:

@@ -1,6 +1,8 @@
 """Measures and explains a run's training-vs-inference gap."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,11 @@ from alexnet_tf1.gap.recalibrate import (
 from alexnet_tf1.gap.verdict import BATCH, INFERENCE, PRECISE, verdict
 from alexnet_tf1.norms import Norm
 from alexnet_tf1.reporting import plots
+from alexnet_tf1.reporting.text import one_line
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
+
+JSON, PICTURE = "diagnose.json", "diagnose.png"
 
 
 def diagnose(
@@ -36,7 +41,8 @@ def diagnose(
 ) -> dict[str, Any]:
     """Measures the gap between a run's accuracy in training and in inference, and explains it.
 
-    Writes diagnose.json and diagnose.png into the run folder.
+    Writes diagnose.json and diagnose.png into the run folder; where that cannot be written to, it
+    says so on standard error and does without them.
 
     Args:
       run_dir: the run folder.
@@ -53,7 +59,7 @@ def diagnose(
       UserError: if the run, checkpoint or data cannot be used.
     """
     run = runs.open_run(run_dir)
-    files.check_writable(run.folder, "diagnose.json", "diagnose.png")
+    is_writable = _is_writable(run.folder)
     path = run.checkpoint(checkpoint)
     data = network.load_data(run, data_dir)
     check_images(images, len(data.test.labels))
@@ -102,9 +108,20 @@ def diagnose(
         "changed_variables": effects.changed_variables,
     }
     found["verdict"] = verdict(found)
-    files.write_json(run.folder / "diagnose.json", found)
-    plots.diagnosis(found, run.folder / "diagnose.png")
+    if is_writable:
+        files.write_json(run.folder / JSON, found)
+        plots.diagnosis(found, run.folder / PICTURE)
     return found
+
+
+def _is_writable(folder: Path) -> bool:
+    """Tells whether the two files can be written; where not, it says so."""
+    try:
+        files.check_writable(folder, JSON, PICTURE, remedy=f"{JSON} and {PICTURE} are left out")
+    except files.NotWritableError as error:
+        print(one_line(f"warning: {error}"), file=sys.stderr)
+        return False
+    return True
 
 
 def _layer(

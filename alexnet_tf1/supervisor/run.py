@@ -1,5 +1,6 @@
 """A training run, from its settings to its result: lock, data, where it begins, loop, files."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -24,7 +25,7 @@ from alexnet_tf1.fast import train as fast_training
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import network
+from alexnet_tf1.runs import network, recovery
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe
@@ -74,16 +75,23 @@ def run_training(
             if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
                 print(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
                 return earlier
-            return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+            try:
+                return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+            except (OSError, *_FILE_ERRORS):
+                with contextlib.suppress(UserError):  # of a file that cannot be removed
+                    recovery.sweep(run.checkpoints)  # half a checkpoint would keep the disk full
+                raise
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
             raise UserError(
                 f"--batch-size {config.batch_size} does not fit into the memory of "
                 f"{hardware.device()}; use fewer images a step"
             ) from None
+        saved = any(run.checkpoints.glob("*.index"))  # which Saver writes last
         raise UserError(
-            f"{run.folder} cannot be written ({_reason(error)}); what was saved is whole: make "
-            "room, then go on with --resume"
+            f"{run.folder} cannot be written ({_reason(error)}); "
+            f"{'what was saved is whole' if saved else 'nothing was saved yet'}: make room, then "
+            "go on with --resume"
         ) from None
     finally:
         runs.discard(run)  # if nothing was written to it

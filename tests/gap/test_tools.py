@@ -4,6 +4,7 @@ import functools
 import json
 
 import pytest
+from support.read_only import make_read_only
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
@@ -117,7 +118,7 @@ def test_diagnose_measures_explains_and_draws(run, right, capsys, monkeypatch):
         assert "synthetic" in out
 
 
-def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
+def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys, monkeypatch):
     before = json.loads((run / "result.json").read_text())
     status, out, _ = command(capsys, "recalibrate", run, "--images", "100")
     assert status == 0
@@ -130,8 +131,14 @@ def test_recalibrate_repairs_what_evaluate_then_reads(run, right, capsys):
     # The sabotaged graph stays at fault, the checkpoint does not.
     assert as_json(capsys, "doctor", run)[0] == 0
     if not right:
-        _, diagnosis = as_json(capsys, "diagnose", run, "--images", "5")
-        assert "it was recalibrated" in diagnosis["verdict"][0]
+        (run / "diagnose.json").unlink(missing_ok=True)
+        with monkeypatch.context() as patch:
+            make_read_only(patch)
+            _, out, error = command(capsys, "diagnose", run, "--images", "5", "--json")
+        assert "it was recalibrated" in json.loads(out)["verdict"][0]
+        assert error.startswith(f"warning: {run} cannot be written to (Read-only file system)")
+        assert error.endswith("diagnose.json and diagnose.png are left out\n")
+        assert not (run / "diagnose.json").exists()
     status, _, error = command(capsys, "evaluate", run, "--checkpoint", "7")
     assert status == 2
     assert error.rstrip().endswith(f"{run} has 125, 125-recalibrated")
