@@ -3,11 +3,14 @@
 import importlib.util
 import pkgutil
 import re
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import alexnet_tf1
 from alexnet_tf1 import audit_graph, layers
@@ -84,10 +87,16 @@ def test_the_gate_runs_the_readme_s_test_command():
     assert f"\n{command}\n" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
+def program(name):
+    """A program of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_page_of_commands_is_what_the_parsers_say():
-    spec = importlib.util.spec_from_file_location("paste_help", ROOT / "docs/paste_help.py")
-    paste_help = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(paste_help)
+    paste_help = program("paste_help")
     written = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
     assert written == paste_help.page(), "run python docs/paste_help.py"
 
@@ -108,6 +117,57 @@ def test_the_page_of_commands_explains_what_each_option_does_not_its_opposite():
 
 
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+
+
+@pytest.fixture(scope="module")
+def draw():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", list(sys.path))  # it adds benchmarks/
+        yield program("draw")
+
+
+def test_the_pictures_are_as_new_as_the_program_and_the_records(draw):
+    assert draw.checksum() == draw.DRAWN.read_text(), "run python docs/draw.py, look at them"
+
+
+@pytest.mark.soak
+def test_every_picture_is_drawn_from_the_records(draw, tmp_path):
+    draw.draw(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in ROOT.glob("docs/*.png")} - {"tensorboard.png"}
+    for name in drawn:
+        pixels = [
+            np.asarray(Image.open(folder / name), int) for folder in (tmp_path, ROOT / "docs")
+        ]
+        assert np.abs(pixels[0] - pixels[1]).mean() < 2  # of 255; another matplotlib moves letters
+
+
+def accuracies_in_the_table():
+    """What docs/gap.md has measured by images tested together: by run, mode, order; in percent."""
+    orders = {"as stored": ["stored"], "sorted by class": ["sorted"], "both": ["stored", "sorted"]}
+    run, found = "", {}
+    for line in (ROOT / "docs/gap.md").read_text(encoding="utf-8").splitlines():
+        name, mode, order, *accuracies = [
+            cell.strip() for cell in line.strip("|").split("|")
+        ] + 3 * [""]
+        run = name or run
+        for kind in orders.get(order, []):
+            found[run, mode, kind] = [float(accuracy) for accuracy in accuracies[:6]]
+    return found
+
+
+def test_the_records_of_diagnoses_are_those_in_the_table(draw):
+    table = accuracies_in_the_table()
+    for name, run in [
+        ("original, 10,000 steps", "orig_s0"), ("`none`, `batch`, 10,000", "none_s0"),
+        ("`control`, `ema`, 2,500", "ema_s0"), ("`none`, `ema`, 2,500", "ema_none_s0"),
+    ]:  # fmt: skip
+        recorded = {}
+        for cell in draw.record(f"{run}/diagnose.json")["cells"]:
+            key = name, cell["mode"], cell["order"]
+            recorded.setdefault(key, []).append(round(100 * cell["accuracy"], 2))
+        assert recorded == {key: row for key, row in table.items() if key[0] == name}
+        assert len(recorded) == 6
 
 
 def unknown_names(text):
