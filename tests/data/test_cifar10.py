@@ -273,7 +273,6 @@ def named(place, how, monkeypatch):
 
 
 MISNAMED = {  # names in the folder: what the line says of it
-    (): "holds no CIFAR-10;",
     ("cat.jpg",): "holds no CIFAR-10;",
     ("cifar-10-batches-bin",): "holds CIFAR-10's binary version",
     ("cifar-10-binary.tar.gz",): "holds CIFAR-10's binary version",
@@ -312,15 +311,6 @@ def test_a_named_folder_that_is_not_there_never_falls_back(tmp_path, monkeypatch
         load(name, named(tmp_path / "no" / "where", how, monkeypatch))
     assert not isinstance(caught.value, DownloadError)
     assert not (tmp_path / "no").exists()
-
-
-def test_data_dir_that_cannot_be_used_is_a_mistake_of_the_users(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="is not a folder"):
-        cifar10.find_or_fetch(tmp_path / "file")
-    with pytest.raises(UserError, match="cannot be read") as caught:
-        cifar10.find_or_fetch(tmp_path / "file" / "inside")
-    assert not isinstance(caught.value, DownloadError)
 
 
 def test_a_cache_that_cannot_be_written_is_a_failed_download(tmp_path, monkeypatch):
