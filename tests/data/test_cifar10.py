@@ -314,10 +314,8 @@ def test_a_named_folder_that_is_not_there_never_falls_back(tmp_path, monkeypatch
 
 
 def test_a_cache_that_cannot_be_written_is_a_failed_download(tmp_path, monkeypatch):
-    import pooch
-
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "file" / project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match="cannot write to"):
         cifar10.find_or_fetch(None)
 
