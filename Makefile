@@ -1,4 +1,4 @@
-.PHONY: lint test soak coverage lowest dist benchmark
+.PHONY: lint test soak coverage lowest dist benchmark pictures
 
 lint:
 	ruff check .
@@ -32,3 +32,7 @@ dist:
 
 benchmark:
 	python benchmarks/step_time.py
+
+# Those of docs/, from the runs recorded there.
+pictures:
+	python docs/draw.py

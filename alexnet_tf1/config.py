@@ -22,7 +22,8 @@ class TrainConfig:
 
     Attributes:
       dataset: "auto" takes CIFAR-10 where it is or can be had, else the synthetic set.
-      data_dir: folder of CIFAR-10; None for $CIFAR10_DIR, else a per-user cache folder.
+      data_dir: folder of CIFAR-10; None for $CIFAR10_DIR, else a per-user cache folder. A run on
+        CIFAR-10 records the folder that it used.
       steps: training steps.
       batch_size: images a step.
       learning_rate: of Adam, dimensionless.

@@ -99,11 +99,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def check_writable(folder: Path, *names: str) -> None:
+class NotWritableError(UserError):
+    """A folder cannot be written to."""
+
+
+def check_writable(folder: Path, *names: str, remedy: str = "make it writable") -> None:
     """Finds out before minutes of measuring whether files of these names can be written.
 
     Raises:
-      UserError: if not.
+      UserError: if not; NotWritableError if no file can be written there.
     """
     try:
         for name in names:
@@ -113,8 +117,8 @@ def check_writable(folder: Path, *names: str) -> None:
                 )
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written to ({error.strerror}); make it writable"
+        raise NotWritableError(
+            f"{folder} cannot be written to ({error.strerror}); {remedy}"
         ) from None
 
 

@@ -42,7 +42,8 @@ def _section(name: str, command: argparse.ArgumentParser) -> str:
     expand = command._get_formatter()._expand_help  # %(default)s and the like
     for action in actions:
         signature = _signature(action)
-        text = textwrap.wrap(expand(action) if action.help else "", WIDTH - COLUMN)
+        help_text = expand(action) if action.help else ""
+        text = textwrap.wrap(help_text, WIDTH - COLUMN, break_on_hyphens=False)
         if len(signature) > COLUMN - 6:  # no room beside it
             lines.append(f"    {signature}")
             signature = ""

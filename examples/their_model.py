@@ -11,11 +11,14 @@ accuracy; `test` prints that of a checkpoint. docs/migration.md shows what the c
 alexnet_tf1 make of it. Nothing of alexnet_tf1 is used here.
 """
 
+import importlib.util
 import os
 import sys
 
 import numpy as np
 
+if importlib.util.find_spec("tf_keras") is None:
+    sys.exit("error: tf.layers are in tf_keras today, which is not installed; pip install tf_keras")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # tf.layers: before TensorFlow is imported
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf

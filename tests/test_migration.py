@@ -4,6 +4,8 @@ import importlib.util
 import itertools
 import json
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,12 @@ def test_the_repaired_model_is_served_as_the_page_says(their_world, monkeypatch)
     names = {}
     exec(block, names)
     assert names["logits"].numpy().argmax(1) == [2]
+
+
+def test_the_example_without_tf_keras_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf_keras", None)  # as if it were not installed
+    with pytest.raises(SystemExit, match="pip install tf_keras"):
+        runpy.run_path(str(ROOT / "examples/their_model.py"), run_name="__main__")
 
 
 def test_the_assertion_says_what_the_page_quotes(their_world):

@@ -1,6 +1,7 @@
 """The parsers of all commands, and the types of their arguments. Imports no TensorFlow."""
 
 import argparse
+import difflib
 import math
 import sys
 from collections.abc import Callable
@@ -75,6 +76,7 @@ def setting(name: str, summary: str) -> Argument:
     kind, default = get_type_hints(TrainConfig)[name], getattr(TrainConfig, name)
     if kind is bool:
         action = argparse.BooleanOptionalAction
+        summary += f" (default: {option(f'no_{name}')})"  # --help lists both, with one text
         return switch(option(name), summary, action=action, default=argparse.SUPPRESS)
     choices = get_args(kind) if get_origin(kind) is Literal else None
     read, metavar = {int: (int, "N"), float: (float, "X")}.get(kind, (text, "DIR"))
@@ -331,13 +333,21 @@ class Parser(argparse.ArgumentParser):
     """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Gives the operands after an option to the argument that takes several."""
+        """Gives operands after an option to the argument that takes several; refuses the rest.
+
+        A command's parser would pass that on to the program's, whose --help has no options.
+        """
         found, left = super().parse_known_args(args, namespace)
         more = [operand for operand in left if operand and not operand.startswith("-")]
         several = [a.dest for a in self._actions if not a.option_strings and a.nargs in ("+", "*")]
         if more and several:
             getattr(found, several[0]).extend(more)
             left = [operand for operand in left if operand not in more]
+        if left:
+            name, known = left[0].partition("=")[0], self._option_string_actions
+            near = difflib.get_close_matches(name, known, 1) if name.startswith("-") else []
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(left)}{meant}")
         return found, left
 
     def error(self, message: str) -> NoReturn:

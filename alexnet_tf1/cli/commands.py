@@ -169,7 +169,8 @@ def predict(run: str | None, images: list[str], as_json: bool, **settings: Any) 
     """Classifies PNG, JPEG, BMP or GIF files of any size, each by itself.
 
     Each is centre-cropped to a square and resized to 32 x 32. Refuses a model that normalises with
-    the test batch. The first operand is the RUN unless it is a file.
+    the test batch. Of several files those that cannot be read are named, and the status is 2. The
+    first operand is the RUN unless it is a file.
     """
     operands = images if run is None else [run, *images]
     first, *others = operands
@@ -178,7 +179,12 @@ def predict(run: str | None, images: list[str], as_json: bool, **settings: Any) 
     import_tensorflow()
     from alexnet_tf1.serving import predict as prediction
 
-    return _show(prediction.predict(run, images, **settings), output.prediction, as_json)
+    found = prediction.predict(run, images, **settings)
+    refused = found.get("refused", [])
+    for line in refused:
+        print(one_line(f"error: {line}"), file=sys.stderr)
+    _show(found, output.prediction, as_json)
+    return BAD_INPUT if refused else DONE
 
 
 def export(run: str, target: str, as_json: bool, **settings: Any) -> int:

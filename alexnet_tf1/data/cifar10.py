@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,12 +48,14 @@ def find_or_fetch(
     progress: bool = False,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Finds the folder of batches, and downloads or unpacks it where it is not there yet.
+    """Finds the folder of batches, and unpacks or downloads it where it is not there yet.
+
+    Only the user's cache folder is downloaded to: in a folder that somebody named, missing files
+    are a mistake, and often a typing mistake.
 
     Args:
       data_dir: the folder `cifar-10-batches-py`, its parent, or a folder holding
-        `cifar-10-python.tar.gz`; where nothing is found, it is made and downloaded to. None
-        stands for $CIFAR10_DIR, or else the user's cache folder.
+        `cifar-10-python.tar.gz`. None stands for $CIFAR10_DIR, or else the user's cache folder.
       progress: True shows a progress bar while downloading.
       announce: is given a line for the user before anything that takes time.
 
@@ -60,16 +63,18 @@ def find_or_fetch(
       A folder that holds batch files; `read` finds out whether they are damaged.
 
     Raises:
-      DownloadError: if it is not there and cannot be had.
-      UserError: if data_dir is no folder or not writable, or the archive is damaged.
+      DownloadError: if nobody named a folder, and it cannot be downloaded.
+      UserError: if the named folder holds no CIFAR-10, or the archive is damaged.
     """
-    root = _root(data_dir)
+    root = root_folder(data_dir)
     if os.path.lexists(root) and not os.path.isdir(root):
         raise UserError(f"{root} is not a folder; give --data-dir the folder that holds CIFAR-10")
     if folder := _folder_of_batches(root):
         return folder
     archive = root / ARCHIVE
     if not os.path.lexists(archive):
+        if root != _cache():
+            raise _missing(root, data_dir)
         made: list[Path] = []
         try:
             made = make_writable(root)
@@ -77,8 +82,7 @@ def find_or_fetch(
             fetch(URL, ARCHIVE_SHA256, archive, progress=progress)
         except UserError as error:
             # Nobody chose the cache folder: that it cannot be written is no mistake of the user's.
-            given = data_dir or os.environ.get("CIFAR10_DIR")
-            raise error if given else DownloadError(str(error)) from error
+            raise DownloadError(str(error)) from error
         finally:
             files.remove_empty(made)
     announce(f"unpacking {archive}")
@@ -90,6 +94,40 @@ def _folder_of_batches(root: Path) -> Path | None:
     """Finds the folder that holds at least one batch file: root or its child."""
     places = (folder / name for folder in (root, root / FOLDER) for name in BATCH_FILES)
     return next((place.parent for place in places if os.path.lexists(place)), None)
+
+
+def _missing(root: Path, data_dir: Path | None) -> UserError:
+    """Says that a folder which somebody named holds no CIFAR-10, and what it holds instead."""
+    try:
+        names = os.listdir(root)
+        if os.path.isdir(root / FOLDER):
+            names += os.listdir(root / FOLDER)
+        found = _instead(sorted(names))
+    except FileNotFoundError:
+        found = "is not there"
+    except (OSError, ValueError) as error:
+        found = f"cannot be read ({files.reason(error)})"
+    return UserError(
+        f"{'' if data_dir else '$CIFAR10_DIR '}{root} {found}; give --data-dir the folder that "
+        f"holds {FOLDER} or {ARCHIVE} (from {URL})"
+    )
+
+
+def _instead(names: list[str]) -> str:
+    """Says by the names of a folder's files what it is, as it is not CIFAR-10's python version."""
+    for ending, version in ("bin", "binary"), ("mat", "MATLAB"):
+        if any(
+            re.fullmatch(rf"cifar-10-(batches-)?{ending}.*|.*_batch.*\.{ending}", n) for n in names
+        ):
+            return f"holds CIFAR-10's {version} version, not the python version"
+    if any(name.startswith("cifar-100") for name in names):
+        return "holds CIFAR-100, not CIFAR-10"
+    for name in names:
+        for wanted in (*BATCH_FILES, ARCHIVE.removesuffix(".tar.gz")):
+            if name.startswith(wanted):
+                wanted = ARCHIVE if ARCHIVE.startswith(wanted) else wanted
+                return f"holds {name}, which has to be called {wanted}"
+    return "holds no CIFAR-10"
 
 
 class Whereabouts(NamedTuple):
@@ -114,14 +152,16 @@ def whereabouts() -> Whereabouts:
     """
     given = os.environ.get("CIFAR10_DIR")
     named_by = "$CIFAR10_DIR" if given else "the cache folder"
-    root = _root(None)
+    root = root_folder(None)
     folder = _folder_of_batches(root)
     if folder is None:
         if os.path.lexists(root / ARCHIVE):
             return Whereabouts(root, named_by, f"{ARCHIVE}, to be unpacked by the next run")
-        remedy = f"CIFAR-10: train downloads it, or put {ARCHIVE} into {root} (from {URL})"
         if os.path.lexists(root) and not root.is_dir():
             return Whereabouts(root, named_by, "not a folder", remedy=f"{named_by}: name a folder")
+        if given:
+            return Whereabouts(root, named_by, "not there", remedy=str(_missing(root, None)))
+        remedy = f"CIFAR-10: train downloads it, or put {ARCHIVE} into {root} (from {URL})"
         return Whereabouts(root, named_by, "not there", remedy=remedy)
     try:
         published = [_is_published(folder / name, _file_bytes(folder / name)) for name in FILE_MD5]
@@ -134,17 +174,25 @@ def whereabouts() -> Whereabouts:
     )
 
 
-def _root(data_dir: Path | None) -> Path:
-    """Names the folder to look in."""
+def root_folder(data_dir: Path | None) -> Path:
+    """Names the folder to look in: data_dir, else $CIFAR10_DIR, else the user's cache folder.
+
+    Raises:
+      UserError: if it cannot be a folder's name.
+    """
     named = data_dir or os.environ.get("CIFAR10_DIR")
     if not named:
-        import pooch  # see download.fetch
-
-        return Path(pooch.os_cache("alexnet-tf1"))
+        return _cache()
     with contextlib.suppress(UnicodeEncodeError):  # a run's config.json may hold any text
         if b"\0" not in os.fsencode(named):
             return Path(os.path.expanduser(named))  # ~ is the shell's, which --data-dir=~/x escapes
     raise UserError(f"{named} cannot be a folder's name; give --data-dir another")
+
+
+def _cache() -> Path:
+    import pooch  # see download.fetch
+
+    return Path(pooch.os_cache("alexnet-tf1"))
 
 
 def read(folder: Path) -> Dataset:

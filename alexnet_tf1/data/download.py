@@ -82,7 +82,10 @@ def make_writable(folder: Path) -> list[Path]:
 
 def _unwritable(folder: Path, error: OSError) -> UserError:
     why = error.strerror or type(error).__name__
-    return UserError(f"cannot write to {folder}: {why}; give a writable folder with --data-dir")
+    return UserError(
+        f"cannot write to {folder}: {why}; make it writable, or give --data-dir the folder that "
+        "holds CIFAR-10"
+    )
 
 
 def unpack(archive: Path, names: Collection[str], folder: Path) -> None:
@@ -123,7 +126,7 @@ def unpack(archive: Path, names: Collection[str], folder: Path) -> None:
         ) from error
 
 
-_AGAIN: Final = "delete it, and it is downloaded again"
+_AGAIN: Final = "delete it and download it again"
 
 
 class _BoundedGzip(gzip.GzipFile):

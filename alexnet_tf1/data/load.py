@@ -20,14 +20,15 @@ def load_dataset(
 
     Args:
       name: "auto" takes CIFAR-10 if it is there or can be downloaded, else the synthetic set.
-        Files that are there and damaged are an error even so: the user has to mend them. The
-        synthetic set does not depend on the run's seed.
-      data_dir: where CIFAR-10 is or is to be, see `cifar10.find_or_fetch`.
+        Files that are damaged, and a folder that was named and holds none, are an error even so:
+        the user has to mend them. The synthetic set does not depend on the run's seed.
+      data_dir: where CIFAR-10 is, see `cifar10.find_or_fetch`.
       announce: is given every line meant for the user.
       progress: True shows a progress bar while downloading.
 
     Raises:
-      UserError: if CIFAR-10 is damaged, or was asked for by name and cannot be had.
+      UserError: if CIFAR-10 is damaged or not where it was said to be, or was asked for by name
+        and cannot be had.
     """
     if name == "synthetic":
         return synthetic.generate()

@@ -42,7 +42,7 @@ def joined(
     with Peers(team.cluster, team.devices, config.worker_timeout) as peers:
         say(f"{team.cluster.name(0)} writes the run and waits for the others")
         peers.wait()
-        settings = {**dataclasses.asdict(config), "run_dir": None, "data_dir": None}
+        settings = {**dataclasses.asdict(config), "run_dir": None}
         tell(peers, {"config": settings, "data": fingerprint(data)})
         try:
             yield peers

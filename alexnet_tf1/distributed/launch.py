@@ -41,9 +41,9 @@ def launch(workers: int, command: Sequence[str], program: Sequence[str] = PROGRA
     """
     command = list(command[1:] if command[:1] == ["--"] else command)
     if command[:1] != ["train"]:
-        given = command[0] if command else "nothing"
+        given = f", not {command[0]}" if command else ""
         raise UserError(
-            f"launch trains, and {given} is not train; write launch --workers N -- train"
+            f"launch takes a train command{given}; write launch --workers N -- train [options]"
         )
     return _run(workers, [*program, *command])
 

@@ -1,6 +1,7 @@
 """A worker that is not the chief: it trains, and writes nothing."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
         team.check(config)
         data = load_dataset(
             config.dataset,
-            Path(wanted["data_dir"]) if wanted.get("data_dir") else None,
+            data_folder(wanted.get("data_dir"), config),
             announce=out.announce,
             progress=sys.stderr.isatty() and not quiet,
         )
@@ -69,6 +70,13 @@ def follow(cluster: Cluster, wanted: Mapping[str, Any], *, quiet: bool = False) 
             step = train(config, data, hooks, team=team, peers=peers)
             out.say(f"done after step {step:,}")
             return hooks.agreed
+
+
+def data_folder(own: str | None, config: TrainConfig) -> Path | None:
+    """Names the folder of this worker's images: where it names none, the chief's if it has that."""
+    if own is None and config.data_dir and not os.environ.get("CIFAR10_DIR"):
+        own = config.data_dir if os.path.isdir(config.data_dir) else None
+    return Path(own) if own else None
 
 
 class _Hooks(contextlib.ExitStack):

@@ -206,7 +206,7 @@ def _write(folder: Path, found: dict[str, Any], metrics: list[list[dict[str, Any
     except (OSError, ValueError) as error:
         said = f"--out {folder} cannot be made ({files.reason(error)}); name another folder"
         raise UserError(said) from None
-    files.check_writable(folder)
+    files.check_writable(folder, remedy="name another folder: --out")
     from alexnet_tf1.reporting import compare_plot  # matplotlib takes half a second
 
     compare_plot.draw(found, metrics, folder / PICTURE, software=MARK)

@@ -95,7 +95,7 @@ def write(
         )
     counts = matrix(data.test.labels, logits.argmax(axis=1), len(data.class_names))
     wrong = worst(data.test.labels, logits, ROWS * COLUMNS)
-    _draw_matrix(counts, data.class_names, found, folder / MATRIX)
+    draw_matrix(counts, data.class_names, found, folder / MATRIX)
     _draw_worst(wrong, data, found, folder / WORST)
     return {
         "class_names": list(data.class_names),
@@ -105,8 +105,15 @@ def write(
     }
 
 
-def _draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], path: Path) -> None:
-    """Draws the counts, each with its share of its row, on 1440 x 1408 pixels."""
+def draw_matrix(counts: Counts, names: Sequence[str], found: dict[str, Any], path: Path) -> None:
+    """Draws the counts, each with its share of its row, on 1440 x 1408 pixels.
+
+    Args:
+      counts: as `matrix` gives them.
+      names: of the classes.
+      found: the result of evaluate.evaluate: dataset, batch_size, checkpoint, test_accuracy_full.
+      path: of the PNG file.
+    """
     # Imported here: matplotlib takes half a second, and `evaluate` without pictures needs none.
     from matplotlib.figure import Figure
 

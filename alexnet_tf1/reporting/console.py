@@ -66,7 +66,7 @@ class Console:
                 f"{100 * result['batch_statistics_accuracy_full']:.2f}% with batch statistics "
                 f"(gap {result['gap_points']:+.2f} points)"
             )
-            show(f"{result['steps']:,} steps in {result['wall_s']:.0f} s; results in {run.folder}")
+            show(f"{_steps(result, ' step')}; results in {run.folder}")
         else:
             _show(_after(run, result), [])
             if hints := next_steps.after_gap(str(run.folder), result["gap_points"]):
@@ -148,7 +148,7 @@ def _after(run: runs.Run, result: dict[str, Any]) -> Rows:
         f"{100 * result[key]:.2f}% accuracy{accuracy_suffix(data['name'])}"
         for key in ("test_accuracy_full", "batch_statistics_accuracy_full")
     )
-    steps = f"{result['steps']:,} in {result['wall_s']:.0f} s"
+    steps = _steps(result)
     return [
         ("tested", f"all {data['test_images']:,} images of {data['name']}"),
         ("inference", inference),
@@ -158,6 +158,16 @@ def _after(run: runs.Run, result: dict[str, Any]) -> Rows:
         *([("peak memory", f"{peak / 1000:.2f} GB")] if peak else []),
         ("results in", str(run.folder)),
     ]
+
+
+def _steps(result: dict[str, Any], unit: str = "") -> str:
+    """Counts the steps that this process took, and numbers them where others came before."""
+    steps, before = result["steps"], result["resumed_after_step"] or 0
+    taken = steps - before
+    first = f"{before + 1:,} to " if taken > 1 else ""
+    which = f" ({first}{steps:,})" if before and taken else ""
+    unit += "s" if unit and taken != 1 else ""
+    return f"{taken:,}{unit}{which} in {result['wall_s']:.0f} s"
 
 
 def accuracy_suffix(name: str) -> str:

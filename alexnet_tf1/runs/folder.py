@@ -135,15 +135,20 @@ def discard(run: Run) -> None:
 def open_run(folder: str) -> Run:
     """Opens a run that `train` wrote, with its settings.
 
+    Args:
+      folder: the run folder, or the config.json in it.
+
     Raises:
       UserError: if it is not a run folder, or its config.json is damaged.
     """
-    path = Path(folder) / CONFIG
+    path = Path(folder)
+    if path.name != CONFIG or not os.path.isfile(path):
+        path /= CONFIG
     if not os.path.isfile(path):
         raise UserError(f"{folder} is not a run folder (no {CONFIG}); name one that `train` wrote")
     values = files.read_json(path)
     try:
-        return Run(Path(folder), TrainConfig.from_json(values, str(path)))
+        return Run(path.parent, TrainConfig.from_json(values, str(path)))
     except (RecursionError, OverflowError) as error:
         raise UserError(f"{path} holds no settings ({error}); restore it from a copy") from None
 

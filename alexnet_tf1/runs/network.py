@@ -15,6 +15,7 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs import recovery
 from alexnet_tf1.system.terminal import show
 
 
@@ -39,8 +40,14 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
       UserError: if the checkpoint is damaged or of another network.
     """
     remedy = "name a checkpoint that `train` wrote"
+    # As `train --resume` does: a restore would say "Graph execution error" and name no variable.
+    if wrong := recovery.problem(checkpoint):
+        raise UserError(
+            f"{checkpoint} is damaged ({wrong}); name another with --checkpoint, or restore it "
+            "from a copy"
+        )
     try:
-        saved = Checkpoint(checkpoint).variables  # looks before TensorFlow's reader does
+        saved = Checkpoint(checkpoint).variables
         shapes = {name: list(variable.shape) for name, variable in saved.items()}
         present = [v for v in tf.global_variables() if v.op.name in shapes]
         averages = [v for norm in net.norms for v in (norm.moving_mean, norm.moving_variance)]

@@ -40,11 +40,12 @@ def predict(
       statistics ("moving averages" or "recalibrated"), start_left (the largest share of its
       initial value left in a moving average, 0 to 1), and images: for each, in the order given,
       image (its path) and classes: the `top` likeliest first, class (its name), label (0..9) and
-      probability (0 to 1; all ten add up to 1).
+      probability (0 to 1; all ten add up to 1). Of several images those that cannot be used are
+      left out; then there is refused too, a line for each.
 
     Raises:
-      UserError: if the run, the checkpoint or an image cannot be used, or the model cannot judge
-        a single image.
+      UserError: if the run, the checkpoint or the only image cannot be used, or the model cannot
+        judge a single image.
     """
     if not 1 <= top <= CLASSES:
         raise UserError(f"--top {top} is not in 1 to {CLASSES}, the classes there are")
@@ -54,7 +55,14 @@ def predict(
     path = run.checkpoint(checkpoint)
     statistics = servable.statistics(run, path)
     dataset = servable.dataset_name(run)
-    pixels = [pictures.read(image) for image in images]
+    read, refused = [], []
+    for image in images:
+        try:
+            read.append((image, pictures.read(image)))
+        except UserError as error:
+            if len(images) == 1:
+                raise
+            refused.append(str(error))
     with tf.Graph().as_default(), open_session() as session:
         net = build_for_testing("ema")
         network.restore(session, net, path)
@@ -64,11 +72,11 @@ def predict(
             session.run(
                 net.probabilities,
                 {
-                    net.images: SCALED[image.transpose(2, 0, 1).reshape(1, -1)],
+                    net.images: SCALED[pixels.transpose(2, 0, 1).reshape(1, -1)],
                     net.is_training: False,
                 },
             )[0]
-            for image in pixels
+            for _, pixels in read
         ]
     if not np.isfinite(probabilities).all():
         raise UserError(f"{path} gives no numbers (NaN); the run diverged, train anew")
@@ -81,8 +89,9 @@ def predict(
         "start_left": 0.0 if statistics == servable.RECALIBRATED else start_left,
         "images": [
             {"image": image, "classes": _likeliest(found, servable.CLASS_NAMES[dataset], top)}
-            for image, found in zip(images, probabilities, strict=True)
+            for (image, _), found in zip(read, probabilities, strict=True)
         ],
+        **({"refused": refused} if refused else {}),
     }
 
 

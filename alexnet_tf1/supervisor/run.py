@@ -1,7 +1,9 @@
 """A training run, from its settings to its result: lock, data, where it begins, loop, files."""
 
+import contextlib
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1 import train as training
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.data.load import load_dataset
 from alexnet_tf1.distributed import handshake
@@ -22,7 +25,7 @@ from alexnet_tf1.fast import train as fast_training
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import network
+from alexnet_tf1.runs import network, recovery
 from alexnet_tf1.runs.lock import RunLock
 from alexnet_tf1.runs.resume import Start, check_data, remember_data, start_of
 from alexnet_tf1.session import describe
@@ -73,16 +76,23 @@ def run_training(
             if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
                 show(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
                 return earlier
-            return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+            try:
+                return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+            except (OSError, *_FILE_ERRORS):
+                with contextlib.suppress(UserError):  # of a file that cannot be removed
+                    recovery.sweep(run.checkpoints)  # half a checkpoint would keep the disk full
+                raise
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
             raise UserError(
                 f"--batch-size {config.batch_size} does not fit into the memory of "
                 f"{hardware.device()}; use fewer images a step"
             ) from None
+        saved = any(run.checkpoints.glob("*.index"))  # which Saver writes last
         raise UserError(
-            f"{run.folder} cannot be written ({_reason(error)}); what was saved is whole: make "
-            "room, then go on with --resume"
+            f"{run.folder} cannot be written ({_reason(error)}); "
+            f"{'what was saved is whole' if saved else 'nothing was saved yet'}: make room, then "
+            "go on with --resume"
         ) from None
     finally:
         runs.discard(run)  # if nothing was written to it
@@ -107,6 +117,8 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
         progress=sys.stderr.isatty() and not out.quiet,
     )
     config = dataclasses.replace(_fit(config, data, out), dataset=data.name)
+    if data.name == "cifar10":  # looked up once: the next command may run elsewhere
+        config = dataclasses.replace(config, data_dir=_found_in(config.data_dir))
     run = runs.Run(run.folder, config)
     if resume:
         check_data(run, data)
@@ -146,6 +158,11 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
     plots.curves(run.metrics(), result, run.folder / "curves.png")
     out.conclude(run, result)
     return result
+
+
+def _found_in(data_dir: str | None) -> str:
+    """Names the folder where the images were found, as every command finds it again."""
+    return os.path.abspath(cifar10.root_folder(Path(data_dir) if data_dir else None))
 
 
 def _fit(config: TrainConfig, data: Dataset, out: Console) -> TrainConfig:

@@ -17,6 +17,8 @@ from corpus.single import network
 from tensorflow.core.protobuf import saved_model_pb2
 
 from alexnet_tf1.batchnorm.audit import audit_file, audit_graph
+from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+from alexnet_tf1.batchnorm.graph.locate import locate
 from alexnet_tf1.errors import UserError
 
 
@@ -155,6 +157,24 @@ def test_meta_file(forgotten: Any, tmp_path: Path) -> None:
         tf.train.export_meta_graph(str(path))
     assert faults(audit_file(path)) == BOTH
     assert faults(audit_file(path, net.train_ops.name, net.logits.name, "is_training:0")) == BOTH
+
+
+def test_every_name_of_a_checkpoint_that_the_doctor_takes(forgotten: Any, tmp_path: Path) -> None:
+    """A run folder of this program's, a folder of checkpoints, a prefix, each file of it."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with forgotten[0].as_default(), tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        saver = tf.train.Saver()
+        for step in (9, 10):
+            saver.save(session, str(folder / "model.ckpt"), step)
+    files = [folder / f"model.ckpt-9{part}" for part in ("", ".index", ".data-00000-of-00001")]
+    for path in (tmp_path / "run", folder, folder / "checkpoint", *files):
+        assert faults(audit_file(path)) == BOTH
+        prefix = examine_checkpoint(path).checkpoint
+        assert locate(path) == (Path(f"{prefix}.meta"), prefix)
+        assert prefix == str(folder / f"model.ckpt-{9 if path in files else 10}")
 
 
 def test_saved_model_with_its_training_graph(forgotten: Any, tmp_path: Path) -> None:

@@ -63,6 +63,25 @@ def test_bad_usage_is_refused_in_one_line(arguments, capsys):
     assert_one_line(error, "--help")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["train", "--stepz", "3"], "--steps"),
+        (["train", "--batchsize=3"], "--batch-size"),
+        (["train", "-seed", "3"], "--seed"),
+        (["audit", "x.meta", "--train-ops=a"], "--train-op"),
+        (["evaluate", "run", "--colour"], None),
+        (["evaluate", "run", "stray"], None),
+    ],
+)
+def test_an_unknown_option_gets_the_command_s_own_help_and_the_nearest(arguments, meant, capsys):
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert_one_line(error, "unrecognized arguments: ")
+    hint = f" (did you mean {meant}?)" if meant else ""
+    assert error.endswith(f"{hint}; see alexnet-tf1 {arguments[0]} --help\n")
+
+
 def test_missing_data_is_refused_and_leaves_no_run_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar-10-batches-py").mkdir()

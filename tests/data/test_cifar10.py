@@ -44,6 +44,15 @@ def arrays(folder):
     return write_folder(folder, COUNT)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The cache folder, which is not there yet."""
+    import pooch
+
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    return tmp_path / "cache" / "alexnet-tf1"
+
+
 def write_archive(root, folder):
     root.mkdir(parents=True, exist_ok=True)
     with tarfile.open(root / cifar10.ARCHIVE, "w:gz") as tar:
@@ -225,58 +234,90 @@ def test_data_dir_may_hold_the_archive(folder, arrays, tmp_path):
 
 
 def test_without_data_dir_the_environment_then_the_cache_is_used(
-    folder, arrays, tmp_path, monkeypatch
+    folder, arrays, cache, monkeypatch
 ):
-    import pooch
-
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    write_archive(tmp_path / "cache" / "alexnet-tf1", folder)
-    assert cifar10.find_or_fetch(None) == tmp_path / "cache" / "alexnet-tf1" / cifar10.FOLDER
+    write_archive(cache, folder)
+    assert cifar10.find_or_fetch(None) == cache / cifar10.FOLDER
     monkeypatch.setenv("CIFAR10_DIR", str(folder.parent))
     assert cifar10.find_or_fetch(None) == folder
     monkeypatch.setenv("CIFAR10_DIR", "")
     assert cifar10.find_or_fetch(None) != folder
 
 
-def test_downloads_to_a_new_folder_and_unpacks(folder, arrays, tmp_path, monkeypatch):
+@pytest.mark.parametrize("as_recorded", [False, True])
+def test_downloads_to_the_cache_and_unpacks(folder, arrays, cache, monkeypatch, as_recorded):
     def fetch(url, sha256, target, *, progress):
         assert (url, sha256) == (cifar10.URL, cifar10.ARCHIVE_SHA256)
         write_archive(target.parent, folder)
 
     monkeypatch.setattr(cifar10, "fetch", fetch)
     lines = []
-    found = cifar10.find_or_fetch(tmp_path / "new" / "place", announce=lines.append)
-    assert found == tmp_path / "new" / "place" / cifar10.FOLDER
+    found = cifar10.find_or_fetch(cache if as_recorded else None, announce=lines.append)
+    assert found == cache / cifar10.FOLDER
     assert cifar10.URL in lines[0]
     assert sorted(path.name for path in found.iterdir()) == sorted([*FILES, "batches.meta"])
 
 
-def test_a_failed_download_leaves_no_folder(tmp_path):
+def test_a_failed_download_leaves_no_folder(cache):
     with pytest.raises(DownloadError, match="no network"):
-        cifar10.find_or_fetch(tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+        cifar10.find_or_fetch(None)
+    assert not cache.parent.exists()
 
 
-def test_data_dir_that_cannot_be_used_is_a_mistake_of_the_users(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="is not a folder"):
-        cifar10.find_or_fetch(tmp_path / "file")
-    with pytest.raises(UserError, match="cannot write to") as caught:
-        cifar10.find_or_fetch(tmp_path / "file" / "inside")
+def named(place, how, monkeypatch):
+    """Names the folder by the option or the variable; returns what find_or_fetch takes."""
+    if how == "--data-dir":
+        return place
+    monkeypatch.setenv("CIFAR10_DIR", str(place))
+    return None
+
+
+MISNAMED = {  # names in the folder: what the line says of it
+    ("cat.jpg",): "holds no CIFAR-10;",
+    ("cifar-10-batches-bin",): "holds CIFAR-10's binary version",
+    ("cifar-10-binary.tar.gz",): "holds CIFAR-10's binary version",
+    ("batches.meta.txt", "data_batch_1.bin", "test_batch.bin"): "holds CIFAR-10's binary version",
+    ("batches.meta.mat", "data_batch_1.mat", "test_batch.mat"): "holds CIFAR-10's MATLAB version",
+    ("cifar-100-python",): "holds CIFAR-100, not CIFAR-10",
+    ("data_batch_1.pkl", "test_batch.pkl"): "holds data_batch_1.pkl, .* called data_batch_1;",
+    ("cifar-10-python (1).tar.gz",): r"called cifar-10-python\.tar\.gz;",
+}
+
+
+@pytest.mark.parametrize("how", ["--data-dir", "$CIFAR10_DIR"])
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("names", MISNAMED)
+def test_a_named_folder_that_holds_something_else_is_refused_and_says_what(
+    tmp_path, monkeypatch, names, inside, how
+):
+    place = tmp_path / "named"
+    holder = place / cifar10.FOLDER if inside else place
+    holder.mkdir(parents=True)
+    for name in names:
+        (holder / name).touch()
+    data_dir = named(place, how, monkeypatch)
+    with pytest.raises(UserError, match=MISNAMED[names]) as caught:
+        load("auto", data_dir)
+    line = str(caught.value)
+    assert line.startswith(f"{place} " if data_dir else f"$CIFAR10_DIR {place} ")
+    assert "--data-dir" in line
+    assert sorted(path.name for path in holder.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("how", ["--data-dir", "$CIFAR10_DIR"])
+@pytest.mark.parametrize("name", ["auto", "cifar10"])
+def test_a_named_folder_that_is_not_there_never_falls_back(tmp_path, monkeypatch, name, how):
+    with pytest.raises(UserError, match="is not there") as caught:
+        load(name, named(tmp_path / "no" / "where", how, monkeypatch))
     assert not isinstance(caught.value, DownloadError)
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_a_failed_download(tmp_path, monkeypatch):
-    import pooch
-
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "file" / project)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match="cannot write to"):
         cifar10.find_or_fetch(None)
-    monkeypatch.setenv("CIFAR10_DIR", str(tmp_path / "file" / "inside"))  # chosen by the user
-    with pytest.raises(UserError, match="cannot write to") as caught:
-        cifar10.find_or_fetch(None)
-    assert not isinstance(caught.value, DownloadError)
 
 
 def load(name, data_dir):
@@ -298,17 +339,17 @@ def test_load_of_published_files_says_nothing(folder, arrays, monkeypatch):
     assert load("auto", folder)[1] == []
 
 
-def test_auto_falls_back_and_says_why(tmp_path):
-    data, lines = load("auto", tmp_path / "new")
+def test_auto_falls_back_and_says_why(cache):
+    data, lines = load("auto", None)
     assert data.name == "synthetic"
     banner = "\n".join(lines)
     assert "no network in tests" in banner
     assert "SYNTHETIC" in banner
 
 
-def test_cifar10_by_name_never_falls_back(tmp_path):
+def test_cifar10_by_name_never_falls_back(cache):
     with pytest.raises(DownloadError):
-        load("cifar10", tmp_path / "new")
+        load("cifar10", None)
 
 
 @pytest.mark.parametrize("name", ["auto", "cifar10"])

@@ -171,3 +171,5 @@ def test_local_workers_have_addresses_and_cores_of_their_own(monkeypatch):
     found = cluster.from_environment(environment)
     assert found == cluster.Cluster(tuple(addresses), 1)
     assert environment["TF_NUM_INTRAOP_THREADS"] == "2"
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "8")  # as in terminals, whose run is repeated
+    assert launch.environment_of(1, addresses)["TF_NUM_INTRAOP_THREADS"] == "8"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.handshake import check_wanted
+from alexnet_tf1.distributed.worker import data_folder
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.recovery import problem
@@ -96,6 +98,17 @@ def test_two_workers_train_a_recipe_as_one_does(tmp_path):
     assert workers.end() == {0: 0, 1: 0}, workers.texts()
     # Measured: 0.004; where each worker moves its own part as if it were the whole, 0.24.
     np.testing.assert_allclose(losses(workers.run), losses(tmp_path / "alone"), atol=0.05)
+
+
+@pytest.mark.soak
+def test_workers_with_as_many_threads_repeat_the_bits_of_others(pair, tmp_path):
+    """However they were started; with other numbers of threads, docs/scale.md has the losses."""
+    again = Workers(2, tmp_path, options())
+    assert again.end() == {0: 0, 1: 0}, again.texts()
+    np.testing.assert_array_equal(losses(again.run), losses(pair.run))
+    ours, theirs = variables(again.run, STEPS), variables(pair.run, STEPS)
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 def test_the_followers_write_nothing(pair):
@@ -197,3 +210,13 @@ def test_workers_with_different_options_are_refused():
         check_wanted(two, config, {**wanted, "batch_size": 20})
     with pytest.raises(UserError, match="--local-batch-norm True"):
         check_wanted(two, config, {"local_batch_norm": True})
+
+
+def test_a_worker_takes_its_own_images_else_those_of_the_chief(tmp_path, monkeypatch):
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
+    here, elsewhere = (TrainConfig(data_dir=str(tmp_path / name)) for name in (".", "gone"))
+    assert data_folder(None, here) == tmp_path
+    assert data_folder("own", here) == Path("own")
+    assert data_folder(None, elsewhere) is None  # the chief's machine is another one
+    monkeypatch.setenv("CIFAR10_DIR", "own")
+    assert data_folder(None, here) is None  # which stands for the variable

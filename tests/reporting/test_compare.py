@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.read_only import make_read_only
 from support.terminal import on_a_terminal
 
 from alexnet_tf1 import files
@@ -215,6 +216,13 @@ def test_the_picture_has_the_size_it_says(count, tmp_path):
     with Image.open(found["files"][1]) as image:
         image.load()
         assert (image.format, image.size) == ("PNG", size(count))
+
+
+def test_a_folder_that_cannot_be_written_to_has_its_remedy(tmp_path, monkeypatch):
+    name = make(tmp_path / "a", result={})
+    make_read_only(monkeypatch)
+    with pytest.raises(UserError, match=r"cannot be written to .* name another folder: --out"):
+        compare([name], str(tmp_path))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -41,19 +41,26 @@ def small():
 
 @pytest.fixture(scope="module")
 def runs(small, tmp_path_factory):
-    """A loud run on files that are not the published ones, its quiet resumption: out, error."""
+    """A loud run on files that are not the published ones, its resumptions: out, error.
+
+    The first finds the images by a variable, and the others in what it recorded.
+    """
     place = tmp_path_factory.mktemp("console")
     write_folder(place / "data" / cifar10.FOLDER, mistakes.IMAGES)
-    data = f"--data-dir={place / 'data'}"
     with pytest.MonkeyPatch.context() as patch:
-        return {"folder": place / "run", "bars": bars.noted(patch), **both(place / "run", data)}
-
-
-def both(folder, data):
-    return {
-        "loud": train(folder, *SHORT, "--steps=2", data),
-        "quiet": train(folder, "--quiet", "--resume", "--steps=3"),
-    }
+        shown = bars.noted(patch)
+        with pytest.MonkeyPatch.context() as at_first:
+            at_first.chdir(place)
+            at_first.setenv("CIFAR10_DIR", "data")
+            loud = train(place / "run", *SHORT, "--steps=2")
+        return {
+            "loud": loud,
+            "quiet": train(place / "run", "--quiet", "--resume", "--steps=3"),
+            "further": train(place / "run", "--resume", "--steps=5"),
+            "folder": place / "run",
+            "data": place / "data",
+            "bars": shown,
+        }
 
 
 def train(folder, *options):
@@ -68,7 +75,7 @@ def test_a_quiet_run_prints_its_result_only(runs):
     out, _ = runs["quiet"]
     assert len(out) == 2
     assert out[0].startswith("test accuracy on all 20 images of cifar10: ")
-    assert out[1].startswith("3 steps in ")
+    assert out[1].startswith("1 step (3) in ")
     assert out[1].endswith(f"results in {runs['folder']}")
 
 
@@ -79,9 +86,24 @@ def test_a_quiet_run_does_not_hide_what_must_be_told(runs):
     assert error[1] == f"warning: {IDLE.line}"
 
 
-def test_a_quiet_run_does_not_hide_the_stand_in(small, tmp_path, capsys):
+def test_a_run_records_the_folder_of_its_images(runs):
+    config = json.loads((runs["folder"] / "config.json").read_text())
+    assert (config["dataset"], config["data_dir"]) == ("cifar10", str(runs["data"]))
+
+
+def test_a_resumed_run_counts_the_steps_that_it_took(runs):
+    (line,) = [line for line in runs["loud"][0] if line.startswith("steps:")]
+    assert line.split()[1:3] == ["2", "in"]
+    (line,) = [line for line in runs["further"][0] if line.startswith("steps:")]
+    assert line.split()[1:6] == ["2", "(4", "to", "5)", "in"]
+    nothing_left = {"steps": 5, "resumed_after_step": 5, "wall_s": 0.0}
+    assert console._steps(nothing_left) == "0 in 0 s"
+
+
+def test_a_quiet_run_does_not_hide_the_stand_in(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for quiet in (True, False):
-        load_dataset("auto", tmp_path, announce=console.Console(quiet=quiet).announce)
+        load_dataset("auto", None, announce=console.Console(quiet=quiet).announce)
         out, error = capsys.readouterr()
         told, silent = (error, out) if quiet else (out, error)
         assert "Using the embedded SYNTHETIC set" in told
@@ -174,6 +196,8 @@ def test_a_run_has_a_bar_of_steps_and_one_of_the_images_of_its_final_test(runs):
         (40, "images", 0, False, "output", [4] * 10),
         (3, "steps", 2, True, "output", [1]),
         (40, "images", 0, True, "output", [4] * 10),
+        (5, "steps", 3, False, "output", [1, 1]),
+        (40, "images", 0, False, "output", [4] * 10),
     ]
 
 

@@ -40,6 +40,7 @@ def test_a_run_and_an_evaluation_with_a_large_gap_end_with_the_commands(capsys):
         "batch_statistics_accuracy_full": 0.5,
         "gap_points": 40.0,
         **{"steps": 5, "wall_s": 1.0, "steps_per_s": 5.0, "peak_rss_mb": None, "stopped_by": None},
+        "resumed_after_step": None,
     }
     run = runs.Run(runs.Path("runs/a"), runs.TrainConfig())
     for gap, expected in ((40.0, ["diagnose", "recalibrate"]), (0.1, [])):

@@ -248,15 +248,27 @@ def test_a_folder_that_another_process_writes_to_is_refused(whole, capsys):
 
 def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_path):
     run, output = shutil.copytree(halves / "default", tmp_path / "run"), tmp_path / "output"
+    there = sorted(path.name for path in (run / "checkpoints").iterdir())
     options = ["train", "--resume", "--run-dir", run, "--steps", STEPS]
     full = Command(options, output, largest_file=8_000_000)  # a checkpoint has 40 MB
     assert full.end() == 2
     last = full.text().splitlines()[-1]
     assert last.startswith(f"error: {run} cannot be written (File too large)")
-    assert last.endswith("go on with --resume")
+    assert last.endswith("what was saved is whole: make room, then go on with --resume")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == there
     assert problem(str(run / "checkpoints/model.ckpt-12")) is None
     assert resume(run) == 0
     assert_same_run(run, whole / "default")
+
+
+def test_a_disk_that_is_full_at_the_first_save_says_that_nothing_was_saved(tmp_path):
+    run, output = tmp_path / "run", tmp_path / "output"
+    options = ["train", "--dataset", "synthetic", "--batch-size", "4", "--steps", "1"]
+    full = Command([*options, "--run-dir", run], output, largest_file=8_000_000)
+    assert full.end() == 2
+    last = full.text().splitlines()[-1]
+    assert last.startswith(f"error: {run} cannot be written (File too large); nothing was saved")
+    assert list((run / "checkpoints").glob("*")) == []
 
 
 @pytest.mark.parametrize("size", [50, 53])

@@ -10,6 +10,7 @@ from PIL import Image
 from support.served import STEPS, variant
 from support.small_set import SMALL
 
+from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10, synthetic
 from alexnet_tf1.data.batches import SCALED
 from alexnet_tf1.errors import UserError
@@ -187,4 +188,19 @@ def test_bad_input_is_named(run_folder, files, tmp_path):
     assert "--checkpoint 7" in refusal(run_folder, files, checkpoint="7")
     text = tmp_path / "text.png"
     text.write_text("a text")
-    assert str(text) in refusal(run_folder, [*files, str(text)])
+    assert str(text) in refusal(run_folder, [str(text)])
+
+
+def test_one_bad_file_of_several_does_not_keep_the_others_from_their_answers(
+    run_folder, files, tmp_path, capsys
+):
+    bad = [str(tmp_path / "text.png"), str(tmp_path / "gone.png")]
+    (tmp_path / "text.png").write_text("a text")
+    status = cli.main(["predict", str(run_folder), files[0], *bad, *files[:2], "--json"])
+    out, error = capsys.readouterr()
+    assert status == 2
+    assert [line.split()[:2] for line in error.splitlines()] == [["error:", name] for name in bad]
+    found = json.loads(out)
+    assert [image["image"] for image in found["images"]] == [files[0], *files[:2]]
+    assert found["images"][0] == found["images"][1]
+    assert len(found["refused"]) == 2

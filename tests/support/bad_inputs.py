@@ -48,6 +48,8 @@ USAGE = [
     Case(("train", "stray"), ("stray", "--help")),
     Case(("train", "--steps"), ("--steps",)),
     Case(("launch", "--workers=65", "--", "train"), ("--workers 65",)),
+    Case(("launch", "--workers=2"), ("takes a train command; write launch --workers N -- train",)),
+    Case(("launch", "--workers=2", "--", "env"), ("takes a train command, not env; write",)),
     *[Case((c,), ("no RUN is given", "runs/")) for c in ON_RUNS],
     Case(("doctor",), ("required", "--help")),
     Case(("predict", "x.png"), ("no RUN is given", "runs/")),
@@ -158,8 +160,11 @@ def checkpoints() -> list[Case]:
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2",), edit(INDEX, change)))
     for change in (lambda data: b"", lambda data: data[:-9]):
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2", "trunc"), edit(SHARD, change)))
-    for make in (remove(SHARD), folder(SHARD), edit(SHARD, flip)):
+    for make in (remove(SHARD), folder(SHARD)):
         cases.append(Case(("evaluate", "run"), ("model.ckpt-2",), make))
+    for chosen in ((), ("--checkpoint=2",)):
+        says = ("model.ckpt-2 is damaged (", "cannot be read: ", "--checkpoint")
+        cases.append(Case(("evaluate", "run", *chosen), says, edit(SHARD, flip)))
     cases.append(Case(("evaluate", "run"), ("ermission",), locked(SHARD), True))
     cut = edit(SHARD, lambda data: data[:9])
     cases.append(Case(("diagnose", "run", "--images=5"), ("model.ckpt-2", "trunc"), cut))
@@ -197,18 +202,21 @@ def data() -> list[Case]:
         for command in ON_RUNS:
             there = both(write(CONFIG, ASKS % "data"), make)
             cases.append(Case((command, "run"), (reason,), there, first=first))
-    says, first = ("cannot download",), "downloading"
     for command in ON_RUNS:
         gone = write(CONFIG, ASKS % "gone/away")
-        for more in ((), ("--data-dir=data",)):
-            cases.append(Case((command, "run", *more), says, gone, first=first))
+        for more, name in ((), "gone/away"), (("--data-dir=data",), "data"):
+            says = (f"{name} is not there", "--data-dir")
+            cases.append(Case((command, "run", *more), says, gone))
         for name in (r"a\u0000b", r"\ud800", "d" * 300, "run/config.json/below"):
             cases.append(Case((command, "run"), ("--data-dir",), write(CONFIG, ASKS % name)))
     for command in ("diagnose", "recalibrate"):
         for size in ("41", "9" * 30):
             cases.append(Case((command, "run", f"--images={size}"), ("--images", size)))
-    for directory in ("gone", "gone/away"):
-        cases.append(Case((*train, f"--data-dir={directory}"), says, first=first))
+    for dataset in ("auto", "cifar10"):
+        for name in ("gone", "gone/away"):
+            train = ("train", f"--dataset={dataset}", "--steps=1")
+            says = (f"{name} is not there", "--data-dir")
+            cases.append(Case((*train, f"--data-dir={name}"), says))
     cases.append(Case((*train, "--data-dir=" + "d" * 300), ("--data-dir", "too long")))
     locked_batch = cifar10(locked(f"{DATA}/data_batch_1"))
     cases.append(Case((*train, "--data-dir=data"), ("data_batch_1", "ermi"), locked_batch, True))
