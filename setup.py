@@ -12,6 +12,7 @@ TEST = [
     "pytest>=7.4",  # runs the tests
     "pytest-xdist>=3.8",  # runs them on every core, in the order given
     "tf_keras>=2.16",  # the real tf.compat.v1.layers, the oracle for our ops
+    "tf_slim>=1.1",  # tf.contrib.slim as it lives on: other people's models to repair
     "hypothesis>=6.80",  # makes up files that no reader may trip over
     "tensorboard>=2.16",  # reads the event files back, as those who look at them do
 ]

@@ -26,6 +26,7 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+ROOT = Path(__file__).resolve().parents[1]
 BATCH_SIZE, TEST_IMAGES, TRAINING_IMAGES = 64, 2_000, 1_000
 SIZES = (1, 2, 5, 20, 100, 1_000)
 
@@ -110,11 +111,14 @@ def train(folder: Path, data_dir: str | None, steps: int, seed: int) -> None:
     np.save(folder / "training_images.npy", scaled(data.train.images[:TRAINING_IMAGES]))
 
 
-def command(*arguments: str) -> str:
-    """Runs a command in a process; returns its output and prints its time and peak memory."""
+def command(folder: Path, *arguments: str) -> str:
+    """Runs a command in the folder; returns its output, prints its time and peak memory."""
     start = time.perf_counter()
     line = [sys.executable, "-m", "alexnet_tf1", *arguments]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment
+    ) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -128,12 +132,11 @@ def command(*arguments: str) -> str:
     return printed
 
 
-def diagnose(model: str, folder: Path, out: Path) -> None:
+def diagnose(folder: Path, model: str, out: str) -> None:
     """Prints the accuracies of a model in a table, by statistics, order and test batch size."""
-    out.mkdir(exist_ok=True)
-    test, labels = folder / "test_images.npy", folder / "test_labels.npy"
-    given = ["--feed", f"images={test}", "--labels", str(labels), "--out", str(out), "--json"]
-    found = json.loads(command("diagnose", model, *given))
+    (folder / out).mkdir(exist_ok=True)
+    given = ["--feed", "images=test_images.npy", "--labels", "test_labels.npy"]
+    found = json.loads(command(folder, "diagnose", model, *given, "--out", out, "--json"))
     cells = {(c["mode"], c["order"], c["batch_size"]): c["accuracy"] for c in found["cells"]}
     print("| statistics | order |", " | ".join(f"{size:,}" for size in SIZES), "|")
     for mode, order in dict.fromkeys(key[:2] for key in cells):
@@ -148,14 +151,14 @@ def diagnose(model: str, folder: Path, out: Path) -> None:
 
 def measure(folder: Path) -> None:
     """Diagnoses, recalibrates into FOLDER/repaired, and diagnoses that."""
-    model = str(next(folder.glob("model.ckpt-*.index"))).removesuffix(".index")
-    repaired = str(folder / "repaired")
+    model = next(folder.glob("model.ckpt-*.index")).stem
     for old in folder.glob("repaired.*"):
         old.unlink()
-    diagnose(model, folder, folder / "before")
-    training = folder / "training_images.npy"
-    command("recalibrate", model, "--feed", f"images={training}", "--out", repaired)
-    diagnose(repaired, folder, folder / "after")
+    diagnose(folder, model, "before")
+    command(
+        folder, "recalibrate", model, "--feed", "images=training_images.npy", "--out", "repaired"
+    )
+    diagnose(folder, "repaired", "after")
 
 
 def main() -> None:

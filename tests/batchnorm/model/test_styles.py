@@ -87,11 +87,7 @@ def theirs(tmp_path_factory):
             capture_output=True,
         )
 
-    folder = (
-        Path(os.environ["FOREIGN"])
-        if "FOREIGN" in os.environ
-        else once(tmp_path_factory, "foreign", train)
-    )
+    folder = once(tmp_path_factory, "foreign", train)
     return lambda style, fault: Theirs(folder, f"{style}/{fault}")
 
 
