@@ -60,7 +60,7 @@ def examples(kind, seed=0):
         return draw.normal(size=[EXAMPLES, 6]).astype(np.float32), points.astype(np.float32)
     labels = draw.randint(0, CLASSES, EXAMPLES)
     patterns = np.random.RandomState(7).normal(size=[CLASSES, *shape])
-    x = 100 + 5 * (patterns[labels] + draw.normal(0, 0.4, [EXAMPLES, *shape]))
+    x = 100 + 5 * (patterns[labels] + draw.normal(0, 0.3, [EXAMPLES, *shape]))
     return x.astype(np.float32), labels.astype(np.int64)
 
 
