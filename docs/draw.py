@@ -34,6 +34,7 @@ DIAGNOSES = {
     "gap_none.png": "none_s0",
     "gap_ema.png": "ema_s0",
     "gap_ema_none.png": "ema_none_s0",
+    "foreign_gap.png": "foreign",
 }
 COMPARED = ("orig_s0", "none_s0", "ema_none_s0")
 

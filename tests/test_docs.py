@@ -173,6 +173,7 @@ def test_the_records_of_diagnoses_are_those_in_the_table(draw):
     for name, run in [
         ("original, 10,000 steps", "orig_s0"), ("`none`, `batch`, 10,000", "none_s0"),
         ("`control`, `ema`, 2,500", "ema_s0"), ("`none`, `ema`, 2,500", "ema_none_s0"),
+        ("before", "foreign"),
     ]:  # fmt: skip
         recorded = {}
         for cell in draw.record(f"{run}/diagnose.json")["cells"]:

@@ -31,7 +31,7 @@ from alexnet_tf1.batchnorm.layers.savers import saved_variables
 from alexnet_tf1.batchnorm.report import AuditReport, Fault, Need
 from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
-from alexnet_tf1.batchnorm.rules.wording import listed
+from alexnet_tf1.batchnorm.rules.wording import shortened
 
 
 def audit_graph(
@@ -301,8 +301,7 @@ def _frozen_notes(evidence: Evidence) -> list[str]:
     """Says which layers are not called faults because they are frozen on purpose."""
     notes = []
     for reason, names in evidence.frozen.items():
-        shown = listed([*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names)
-        notes.append(f"frozen on purpose, to judge by that {reason}: {shown}")
+        notes.append(f"frozen on purpose, to judge by that {reason}: {shortened(names)}")
     return notes
 
 
