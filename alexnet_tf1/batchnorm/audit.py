@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf1.batchnorm import entry_points, pair
 from alexnet_tf1.batchnorm.choices import Choices, Outputs
-from alexnet_tf1.batchnorm.coverage import left_alone, some, step_notes, take_stock, unread_notes
+from alexnet_tf1.batchnorm.coverage import left_alone, step_notes, take_stock, unread_notes
 from alexnet_tf1.batchnorm.entry_points import trainable_ids
 from alexnet_tf1.batchnorm.graph import load
 from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
@@ -31,7 +31,7 @@ from alexnet_tf1.batchnorm.layers.savers import saved_variables
 from alexnet_tf1.batchnorm.report import AuditReport, Fault, Need
 from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
-from alexnet_tf1.batchnorm.rules.wording import shortened
+from alexnet_tf1.batchnorm.rules.wording import some
 
 
 def audit_graph(
@@ -301,7 +301,7 @@ def _frozen_notes(evidence: Evidence) -> list[str]:
     """Says which layers are not called faults because they are frozen on purpose."""
     notes = []
     for reason, names in evidence.frozen.items():
-        notes.append(f"frozen on purpose, to judge by that {reason}: {shortened(names)}")
+        notes.append(f"frozen on purpose, to judge by that {reason}: {some(names)}")
     return notes
 
 

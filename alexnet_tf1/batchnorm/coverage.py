@@ -11,9 +11,7 @@ from alexnet_tf1.batchnorm.layers.layer import Layer
 from alexnet_tf1.batchnorm.report import Need
 from alexnet_tf1.batchnorm.rules import registry, upkeep
 from alexnet_tf1.batchnorm.rules.evidence import Evidence
-from alexnet_tf1.batchnorm.rules.wording import is_or_are, listed
-
-_SHOWN = 4
+from alexnet_tf1.batchnorm.rules.wording import is_or_are, some
 
 
 @dataclass
@@ -131,9 +129,3 @@ def unread_notes(evidence: Evidence, layers: Sequence[Layer]) -> list[str]:
     return [
         f"nothing reads the averages of {some(names)}; whether training updates them is no matter"
     ]
-
-
-def some(names: Sequence[str]) -> str:
-    """The names as a sentence has them, the first few of many."""
-    more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-    return listed([*names[:_SHOWN], *more])

@@ -14,7 +14,7 @@ from alexnet_tf1.batchnorm.model.source import open_model
 from alexnet_tf1.batchnorm.model.trial import Progress, Trial
 from alexnet_tf1.batchnorm.model.write import check_free, write_checkpoint, write_saved_model
 from alexnet_tf1.batchnorm.population import Statistics
-from alexnet_tf1.batchnorm.rules.wording import shortened
+from alexnet_tf1.batchnorm.rules.wording import some
 from alexnet_tf1.errors import UserError
 
 
@@ -97,13 +97,11 @@ def setting_notes(setting: Setting) -> list[str]:
     notes = [f"{name} was not set: {reason}" for name, reason in setting.left.items()]
     if setting.unread:
         notes.append(
-            f"inference in this graph does not read the averages of {shortened(setting.unread)}; "
+            f"inference in this graph does not read the averages of {some(setting.unread)}; "
             "--saved-model DIR writes a model that does"
         )
     elif setting.left:
-        notes.append(
-            f"for {shortened([*setting.left])}, --saved-model DIR writes a model that is right"
-        )
+        notes.append(f"for {some([*setting.left])}, --saved-model DIR writes a model that is right")
     return notes
 
 

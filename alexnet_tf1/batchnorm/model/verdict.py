@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alexnet_tf1.batchnorm.rules.wording import SAVE_ALL, give_training, shortened
+from alexnet_tf1.batchnorm.rules.wording import SAVE_ALL, give_training, some
 
 BATCH, INFERENCE, PRECISE = "batch statistics", "inference", "precise"
 
@@ -167,23 +167,23 @@ def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> 
     mend = _mend(readings, remedies)
     if bad := [name for name in forgotten if name not in fit]:
         yield (
-            f"Training never updated the moving averages of {shortened(bad)}, and inference reads "
+            f"Training never updated the moving averages of {some(bad)}, and inference reads "
             f"them: {readings.modes()}. {mend}; {remedies.update}."
         )
     elif forgotten:
         yield (
-            f"Training never updates the moving averages of {shortened(forgotten)}, but those of "
+            f"Training never updates the moving averages of {some(forgotten)}, but those of "
             "this checkpoint fit the weights: they were recalibrated, or updated in another way. "
             f"{_capital(remedies.update)}."
         )
     if unsaved:
         yield (
-            f"The checkpoint lacks the moving averages of {shortened(unsaved)}: {readings.modes()}. "
+            f"The checkpoint lacks the moving averages of {some(unsaved)}: {readings.modes()}. "
             f"{mend}; {SAVE_ALL}."
         )
     if constant:
         yield (
-            f"{shortened(constant)} {_verb(constant, 'normalise')} with stored averages in training "
+            f"{some(constant)} {_verb(constant, 'normalise')} with stored averages in training "
             f"too, and nothing updates these: {readings.modes()}. The weights were trained with "
             f"them as they are, so recalibrating would not help; {give_training(constant[0])}, and "
             "train again."
@@ -191,7 +191,7 @@ def _averages(found: dict[str, Any], readings: Readings, remedies: Remedies) -> 
     if lagging := [name for name in off if name not in (*forgotten, *unsaved, *constant, *unread)]:
         longer = ", or train longer" if readings.precise_gain() > -1 else ""
         yield (
-            f"The moving averages of {shortened(lagging)} are {_how_far(found, lagging)}: "
+            f"The moving averages of {some(lagging)} are {_how_far(found, lagging)}: "
             f"{readings.modes()}. {mend}{longer}."
         )
 
@@ -232,7 +232,7 @@ def _batches(found: dict[str, Any], readings: Readings, remedies: Remedies) -> I
     """Speaks of layers that normalise with the test batch."""
     if layers := _layers_with(found, *_IN_BATCH):
         yield (
-            f"{shortened(layers)} {_verb(layers, 'normalise')} with the test batch in inference: "
+            f"{some(layers)} {_verb(layers, 'normalise')} with the test batch in inference: "
             f"{readings.company()}. {_capital(remedies.alone)}."
         )
 
@@ -248,7 +248,7 @@ def _other_faults(found: dict[str, Any]) -> Iterator[str]:
 
 def _side_effects(found: dict[str, Any]) -> Iterator[str]:
     if found["changed_variables"]:
-        yield f"Evaluating changed {shortened(found['changed_variables'])}."
+        yield f"Evaluating changed {some(found['changed_variables'])}."
     if not found["repeatable"]:
         yield "Evaluating twice gave two answers."
 

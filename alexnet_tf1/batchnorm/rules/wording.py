@@ -15,9 +15,9 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def shortened(names: Sequence[str]) -> str:
-    """As `listed`, and of more than four names the first three: "a, b, c and 9 more"."""
-    return listed([*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else names)
+def some(names: Sequence[str]) -> str:
+    """As `listed`, of many names the first four: "a, b, c, d and 9 more"."""
+    return listed([*names[:4], f"{len(names) - 4} more"] if len(names) > 4 else names)
 
 
 def is_or_are(things: Sequence[object]) -> str:
