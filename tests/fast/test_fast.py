@@ -190,9 +190,9 @@ def test_its_event_file_holds_what_the_default_loop_s_holds(run_folder):
     for event in tf.train.summary_iterator(str(path)):
         for value in event.summary.value:
             steps.setdefault(value.tag, []).append(event.step)
-    assert steps["train/loss"] == [7, 14, 21, 28, 35, 42, 45]
-    for tag in ("test/accuracy_batch_statistics", "distance/batch_normal/mean"):
-        assert steps[tag] == steps["test/accuracy_inference"] == [10, 20, 30, 40]
+    assert steps["loss/train"] == [7, 14, 21, 28, 35, 42, 45]
+    for tag in ("accuracy/test_batch_statistics", "moving_averages/batch_normal/mean_distance"):
+        assert steps[tag] == steps["accuracy/test_inference"] == [10, 20, 30, 40]
 
 
 def test_a_checkpoint_holds_what_the_default_loop_s_holds(run_folder):
