@@ -24,6 +24,7 @@ from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.inline import inlined
 from alexnet_tf1.batchnorm.model.source import Model
 from alexnet_tf1.batchnorm.model.spots import Found, Spots, nodes_in_loops
+from alexnet_tf1.batchnorm.rules.wording import some
 from alexnet_tf1.errors import UserError
 
 # Operations that have no value until something outside of the session gives them one.
@@ -166,7 +167,24 @@ def prepare(
     _check_fed(prepared, examples)
     _check_complete(prepared)
     prepared.notes.extend(_random_notes(flat, inference, outputs))
+    prepared.notes.extend(_renorm_notes(prepared))
     return prepared
+
+
+def _renorm_notes(prepared: Prepared) -> Iterator[str]:
+    """Says of batch renormalisation what the statistics of the inputs alone do not tell."""
+    names = prepared.provenance.variables.names
+    renormalise = [
+        layer.name
+        for layer in prepared.found.layers
+        if any("renorm_" in names[v] for v in (*layer.averages, *layer.auxiliary))
+    ]
+    if renormalise:
+        yield (
+            f"batch renormalisation in {some(renormalise)}: training also corrected by the renorm "
+            "averages, and population statistics are what the weights want only if those had "
+            "settled; compare the accuracies"
+        )
 
 
 def _random_notes(flat: FlatGraph, inference: Folding, outputs: list[Tensor]) -> Iterator[str]:
