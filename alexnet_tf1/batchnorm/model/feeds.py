@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,25 +38,10 @@ class Examples:
     constants: Mapping[str, Array]
     count: int
 
-    def batches(
-        self, size: int, rows: npt.NDArray[np.int64] | None = None
-    ) -> Iterator[dict[str, Array]]:
-        """Cuts the examples into batches; the last one holds what is left.
-
-        Args:
-          size: examples in a batch.
-          rows: int64 [M], the examples to take and their order; None for all as stored.
-
-        Yields:
-          What to feed, by name.
-        """
-        for start in range(0, self.count if rows is None else len(rows), size):
-            end = start + size
-            part = slice(start, min(end, self.count)) if rows is None else rows[start:end]
-            yield {
-                **{name: np.asarray(array[part]) for name, array in self.arrays.items()},
-                **self.constants,
-            }
+    def batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
+        """What to feed, by name, for the examples of these rows, int64 [M], as one batch."""
+        arrays = {name: np.asarray(array[rows]) for name, array in self.arrays.items()}
+        return {**arrays, **self.constants}
 
 
 def read_examples(

@@ -20,6 +20,7 @@ from alexnet_tf1.batchnorm.model.spots import Spot
 from alexnet_tf1.batchnorm.model.trust import refuse_untrusted
 from alexnet_tf1.batchnorm.model.wiring import Form, Wired
 from alexnet_tf1.batchnorm.population import Population, Statistics
+from alexnet_tf1.batchnorm.rules.wording import is_or_are, some
 from alexnet_tf1.errors import UserError
 
 Progress = Callable[[str, int, int], None]  # told what is done, how much of it, of how much
@@ -60,7 +61,7 @@ class Trial:
         self._refuse_untrusted(self._graph_def)
         self._values = self._find_values()
         with self.as_it_is() as copy:
-            feed = self.feed(self.rows[: self.batch_size])
+            feed = self.feed(self.rows[: fixed or 2])  # forms are to be seen, and no values
             seen = dict(zip(everything, copy.run(everything, feed), strict=True))
             self.forms: dict[Spot, Form] = {}
             self.read: dict[str, tuple[Array, Array]] = {}  # by layer, what inference reads
@@ -71,7 +72,7 @@ class Trial:
 
     def feed(self, rows: Array) -> dict[str, Any]:
         """What to feed for these examples as one batch."""
-        return self.prepared.feed(next(self.examples.batches(len(rows), rows)))
+        return self.prepared.feed(self.examples.batch(rows))
 
     @contextlib.contextmanager
     def as_it_is(self, changed: Mapping[str, Array] | None = None) -> Iterator[Copy]:
@@ -122,6 +123,10 @@ class Trial:
         fetched = [tensors[name] for name in missing.values()]
         needed = self.prepared.edit().result(fetched)
         self._refuse_untrusted(needed)
+        self.prepared.notes.append(
+            f"{some(sorted(missing.values()))} {is_or_are(missing)} not in the checkpoint: the "
+            "initial values were taken"
+        )
         with self._copy(needed) as copy:
             return dict(zip(missing, copy.run(fetched, {}), strict=True))
 

@@ -1,7 +1,7 @@
 """Phrases that several rules use."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 UPDATE_OPS = "tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS))"
 SAVE_ALL = (
@@ -20,7 +20,7 @@ def some(names: Sequence[str]) -> str:
     return listed([*names[:4], f"{len(names) - 4} more"] if len(names) > 4 else names)
 
 
-def is_or_are(things: Sequence[object]) -> str:
+def is_or_are(things: Sized) -> str:
     """The verb after `listed`."""
     return "is" if len(things) == 1 else "are"
 
