@@ -32,9 +32,9 @@ IMAGES = (500, 1_000, 5_000, 10_000)
 
 def in_one_pass(trial: Trial) -> dict[str, Statistics]:
     """Estimates all layers from the same batches, whose inputs are normalised with the batch."""
-    wired = wiring.with_batch_statistics(trial.prepared, trial.forms)
+    wired = wiring.with_batch_statistics(trial.prepared, trial.forms, trial.corrections)
     found = {layer: Population() for layer in wired.moments}
-    with trial.wired(wired) as copy:
+    with trial.copy_of(wired.graph_def) as copy:
         for start in range(0, len(trial.rows), trial.batch_size):
             rows = trial.rows[start : start + trial.batch_size]
             for layer, ((mean, variance),) in wired.moments.items():

@@ -142,7 +142,7 @@ def measure(
     sizes = [fixed] if fixed else [*measuring.BATCH_SIZES, trial.batch_size]
     modes = (INFERENCE, BATCH, PRECISE)
     cells: list[Cell] = []
-    with trial.wired(given) as copy:
+    with trial.copy_of(given.graph_def) as copy:
         precise = _compute(trial, copy, given.outputs[0], given.feed(statistics))
         judge = _judge(
             trial, output, measuring.compute_all(precise, rows, trial.batch_size), labels
@@ -153,8 +153,8 @@ def measure(
         inference = _compute(trial, copy, trial.outputs[0], {})
         effects = measuring.side_effects(copy.values, inference, rows, trial.batch_size)
         cells += measuring.sweep({INFERENCE: inference}, judge, sizes, report)
-    on_batch = wiring.with_batch_statistics(prepared, trial.forms)
-    with trial.wired(on_batch) as copy:
+    on_batch = wiring.with_batch_statistics(prepared, trial.forms, trial.corrections)
+    with trial.copy_of(on_batch.graph_def) as copy:
         batch = _compute(trial, copy, on_batch.outputs[0], {})
         cells += measuring.sweep({BATCH: batch}, judge, sizes, report)
     one, two = (

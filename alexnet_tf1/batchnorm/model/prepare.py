@@ -24,7 +24,6 @@ from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.inline import inlined
 from alexnet_tf1.batchnorm.model.source import Model
 from alexnet_tf1.batchnorm.model.spots import Found, Spots, nodes_in_loops
-from alexnet_tf1.batchnorm.rules.wording import some
 from alexnet_tf1.errors import UserError
 
 # Operations that have no value until something outside of the session gives them one.
@@ -39,6 +38,10 @@ class Prepared:
     Attributes:
       model: the model.
       graph_def: its graph, functions inlined; nothing else is changed.
+      provenance: the same graph, as the audit knows it.
+      training: with the switches at training.
+      inference: and at inference.
+      spots: finds where it normalises.
       outputs: the tensors that inference computes.
       switches: the training switches that were found or named, as "name:0".
       found: its batch normalisations on the way to the outputs.
@@ -52,7 +55,9 @@ class Prepared:
     model: Model
     graph_def: Any
     provenance: Provenance
+    training: Folding
     inference: Folding
+    spots: Spots
     outputs: list[str]
     switches: list[str]
     found: Found
@@ -69,10 +74,15 @@ class Prepared:
         sizes = [shape.as_list()[0] for shape in arrays if shape.rank]
         return next((size for size in sizes if size is not None), None)
 
-    def edit(self) -> GraphEdit:
-        """Begins a copy with the switches at inference and placeholders for what is fed."""
+    def name(self, tensor: Tensor) -> str:
+        """The tensor's name, as "node:0"."""
+        return _name(self.provenance.flat, tensor)
+
+    def edit(self, *, training: bool = False) -> GraphEdit:
+        """Begins a copy with the switches held and placeholders for what is fed."""
         edit = GraphEdit(self.graph_def)
-        for tensor, value in self.inference.assumed.items():
+        held = self.training if training else self.inference
+        for tensor, value in held.assumed.items():
             if self.provenance.nodes[tensor.node].op != "VarHandleOp":  # its reads are held
                 self._hold(edit, tensor, value)
         for name, fed in self.feeds.items():
@@ -139,8 +149,9 @@ def prepare(
         raise UserError(f"{model.name} holds no batch normalisation, as far as can be told")
     choices = Choices(source, provenance, layers, Followers(flat))
     switches = choices.switches(is_training)
-    inference = choices.folded(switches, training=False)
-    outputs = _outputs(choices, logits, choices.folded(switches, training=True), inference)
+    training, inference = (choices.folded(switches, training=mode) for mode in (True, False))
+    outputs = _outputs(choices, logits, training, inference)
+    spots = Spots(provenance, inference, layers)
     held = [_name(flat, switch.tensor) for switch in switches]
     feeds = {}
     for name in (*examples.arrays, *examples.constants):
@@ -154,10 +165,12 @@ def prepare(
         model,
         graph_def,
         provenance,
+        training,
         inference,
+        spots,
         [_name(flat, tensor) for tensor in outputs],
         held,
-        Spots(provenance, inference, layers).before(outputs),
+        spots.before(outputs),
         feeds,
         [name for name in examples.arrays if name in feeds],
         notes=choices.notes,
@@ -167,24 +180,7 @@ def prepare(
     _check_fed(prepared, examples)
     _check_complete(prepared)
     prepared.notes.extend(_random_notes(flat, inference, outputs))
-    prepared.notes.extend(_renorm_notes(prepared))
     return prepared
-
-
-def _renorm_notes(prepared: Prepared) -> Iterator[str]:
-    """Says of batch renormalisation what the statistics of the inputs alone do not tell."""
-    names = prepared.provenance.variables.names
-    renormalise = [
-        layer.name
-        for layer in prepared.found.layers
-        if any("renorm_" in names[v] for v in (*layer.averages, *layer.auxiliary))
-    ]
-    if renormalise:
-        yield (
-            f"batch renormalisation in {some(renormalise)}: training also corrected by the renorm "
-            "averages, and population statistics are what the weights want only if those had "
-            "settled; compare the accuracies"
-        )
 
 
 def _random_notes(flat: FlatGraph, inference: Folding, outputs: list[Tensor]) -> Iterator[str]:

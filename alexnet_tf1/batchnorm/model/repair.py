@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from alexnet_tf1.batchnorm.model import wiring
+from alexnet_tf1.batchnorm.model.copies import Copy
 from alexnet_tf1.batchnorm.model.diagnose import BATCH_SIZE, begin, describe_layer, left_notes
 from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.setting import Setting, settings
@@ -109,16 +112,32 @@ def _write_inference(trial: Trial, statistics: dict[str, Statistics], folder: st
     """Writes the model at inference with these statistics built in."""
     prepared = trial.prepared
     wired = wiring.with_constants(prepared, trial.forms, statistics)
-    with trial.wired(wired) as copy:
+    with trial.copy_of(wired.graph_def) as copy:
+        if prepared.batch_size is None:
+            _refuse_dependence(trial, copy, wired.outputs)
         feeds = prepared.feed({name: name for name in prepared.feeds})
         inputs = {name: tensor for tensor, name in feeds.items()}
         write_saved_model(
             copy,
             {signature_name(name): inputs[name] for name in prepared.arrays},
             {signature_name(o): w for o, w in zip(prepared.outputs, wired.outputs, strict=True)},
-            {inputs[name]: value for name, value in trial.examples.constants.items()},
+            {inputs[n]: v for n, v in trial.examples.constants.items() if n in inputs},
             folder,
         )
+
+
+def _refuse_dependence(trial: Trial, copy: Copy, outputs: list[str]) -> None:
+    """Refuses a model whose answer for one example still depends on the others of its batch."""
+    rows = trial.rows[: min(trial.batch_size, 16)]
+    together, alone = copy.run(outputs, trial.feed(rows)), copy.run(outputs, trial.feed(rows[:1]))
+    for name, batch, one in zip(outputs, together, alone, strict=True):
+        scale = float(np.abs(batch).max(initial=0.0))
+        if not np.allclose(batch[:1], one, rtol=1e-3, atol=1e-3 * scale):
+            raise UserError(
+                f"--saved-model: {name} of an example still depends on the rest of its batch, or "
+                "on chance, when all batch normalisations found have fixed statistics; nothing was "
+                "written"
+            )
 
 
 def signature_name(tensor: str) -> str:

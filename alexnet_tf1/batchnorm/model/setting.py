@@ -46,7 +46,7 @@ def settings(trial: Trial, statistics: Mapping[str, Statistics]) -> Setting:
     asked: dict[str, tuple[Kept, Statistics]] = {}
     for layer in trial.prepared.found.layers:
         kept = kept_by(trial.prepared, layer)
-        old = trial.prepared.model.read([*kept.mean, *kept.variance])
+        old = trial.values_of([*kept.mean, *kept.variance])
         wanted = statistics[layer.name]
         values: dict[str, Array] = {}
         for keys, value in zip((kept.mean, kept.variance), wanted, strict=True):
@@ -134,7 +134,7 @@ def _auxiliary(trial: Trial, kept: Kept, setting: Setting, epsilon: float) -> di
     makes its variance of a moving deviation.
     """
     found = {}
-    old = trial.prepared.model.read([*kept.mean, *kept.variance, *kept.auxiliary])
+    old = trial.values_of([*kept.mean, *kept.variance, *kept.auxiliary])
     for key in kept.auxiliary:
         for average in (*kept.mean, *kept.variance):
             if key in old and average in setting.values and old[key].shape == old[average].shape:

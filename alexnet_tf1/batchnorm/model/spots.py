@@ -87,7 +87,7 @@ class Spots:
         met.sort(key=lambda layer: min(place[site.node] for site in live[layer.name]))
         spots, left = {}, {}
         for layer in met:
-            found = [self._spot(layer, site) for site in live[layer.name]]
+            found = [self.spot(layer, site) for site in live[layer.name]]
             reasons = [spot for spot in found if isinstance(spot, str)]
             if reasons:
                 left[layer.name] = reasons[0]
@@ -98,7 +98,7 @@ class Spots:
     def _runs(self, site: Site) -> bool:
         return self._inference.runs(site.node)
 
-    def _spot(self, layer: Layer, site: Site) -> Spot | str:
+    def spot(self, layer: Layer, site: Site) -> Spot | str:
         """The place, or the reason why nothing else can be put there."""
         node = self._nodes[site.node]
         if site.node in self._loops:

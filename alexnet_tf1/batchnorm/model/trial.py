@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from alexnet_tf1.batchnorm.model.averages import Kept
 from alexnet_tf1.batchnorm.model.copies import Copy
 from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.prepare import Prepared
+from alexnet_tf1.batchnorm.model.renorm import corrections
 from alexnet_tf1.batchnorm.model.source import VARIABLES, Array, variable_key
 from alexnet_tf1.batchnorm.model.spots import Spot
 from alexnet_tf1.batchnorm.model.trust import refuse_untrusted
-from alexnet_tf1.batchnorm.model.wiring import Form, Wired
+from alexnet_tf1.batchnorm.model.wiring import Form
 from alexnet_tf1.batchnorm.population import Population, Statistics
 from alexnet_tf1.batchnorm.rules.wording import is_or_are, some
 from alexnet_tf1.errors import UserError
@@ -58,8 +59,7 @@ class Trial:
         }
         everything = [name for names in looked_at.values() for name in names]
         self._graph_def = edit.result([*self.outputs, *everything])
-        self._refuse_untrusted(self._graph_def)
-        self._values = self._find_values()
+        self._values = self._find_values(self._graph_def)
         with self.as_it_is() as copy:
             feed = self.feed(self.rows[: fixed or 2])  # forms are to be seen, and no values
             seen = dict(zip(everything, copy.run(everything, feed), strict=True))
@@ -69,6 +69,7 @@ class Trial:
                 self.forms[spot] = _form(spot, [seen[name] for name in names], copy, names)
                 if len(names) > 1:
                     self.read[spot.layer] = (seen[names[1]], seen[names[2]])
+        self.corrections = corrections(self)
 
     def feed(self, rows: Array) -> dict[str, Any]:
         """What to feed for these examples as one batch."""
@@ -82,10 +83,11 @@ class Trial:
             yield copy
 
     @contextlib.contextmanager
-    def wired(self, wired: Wired) -> Iterator[Copy]:
+    def copy_of(self, graph_def: Any) -> Iterator[Copy]:
         """A changed graph, with the model's values."""
-        with self._copy(wired.graph_def) as copy:
-            copy.set(self._values)
+        values = self._find_values(graph_def)
+        with self._copy(graph_def) as copy:
+            copy.set(values)
             yield copy
 
     def _refuse_untrusted(self, graph_def: Any) -> None:
@@ -95,10 +97,11 @@ class Trial:
     def _copy(self, graph_def: Any) -> Copy:
         return Copy(graph_def, self.prepared.model.source.op_defs, self.prepared.model.name)
 
-    def _find_values(self) -> dict[str, Array]:
-        """The values of the variables that inference needs."""
+    def _find_values(self, graph_def: Any) -> dict[str, Array]:
+        """The values of a graph's variables; refuses a graph that is not trusted."""
+        self._refuse_untrusted(graph_def)
         model = self.prepared.model
-        keys = {variable_key(n): n.name for n in self._graph_def.node if n.op in VARIABLES}
+        keys = {variable_key(n): n.name for n in graph_def.node if n.op in VARIABLES}
         values = model.read(keys)
         missing = {key: name for key, name in keys.items() if key not in values}
         if missing:
@@ -130,12 +133,18 @@ class Trial:
         with self._copy(needed) as copy:
             return dict(zip(missing, copy.run(fetched, {}), strict=True))
 
+    def values_of(self, keys: Iterable[str]) -> dict[str, Array]:
+        """The values of those of the variables that have one: saved ones, else initial ones."""
+        wanted = list(keys)
+        initial = {key: self._values[key] for key in wanted if key in self._values}
+        return initial | self.prepared.model.read(wanted)
+
     def averages(self, layer: Layer, kept: Kept) -> Statistics | None:
         """The mean and variance that a layer keeps; None where it keeps none."""
         if kept.is_read:
             read = self.read[layer.name]
             return Statistics(*(np.asarray(v, np.float64).reshape(-1) for v in read))
-        held = self.prepared.model.read([*kept.mean[:1], *kept.variance[:1]])
+        held = self.values_of([*kept.mean[:1], *kept.variance[:1]])
         return (
             Statistics(*(v.astype(np.float64).reshape(-1) for v in held.values()))
             if len(held) == 2
@@ -159,7 +168,7 @@ class Trial:
             )
             for layer in wired.given
         }
-        with self.wired(wired) as copy:
+        with self.copy_of(wired.graph_def) as copy:
             for number, layer in enumerate(self.prepared.found.layers):
                 fetched = [name for pair in wired.moments[layer.name] for name in pair]
                 population = Population()
@@ -169,7 +178,9 @@ class Trial:
                     moments = copy.run(fetched, feed)
                     for mean, variance in zip(moments[::2], moments[1::2], strict=True):
                         population.add(mean, variance, len(rows))
-                found[layer.name] = population.statistics()
+                estimated = population.statistics()
+                corrected = self.corrections.get(layer.name)
+                found[layer.name] = corrected.applied(estimated) if corrected else estimated
                 if progress is not None:
                     progress("estimating", number + 1, len(self.prepared.found.layers))
         return found

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.batchnorm.model.edit import GraphEdit
 from alexnet_tf1.batchnorm.model.prepare import Prepared
+from alexnet_tf1.batchnorm.model.renorm import Correction
 from alexnet_tf1.batchnorm.model.spots import Spot
 from alexnet_tf1.batchnorm.population import Statistics
 
@@ -65,9 +66,11 @@ class Wired:
         return found
 
 
-def with_batch_statistics(prepared: Prepared, forms: Mapping[Spot, Form]) -> Wired:
-    """The model at inference, with every normalisation on its own batch."""
-    return _wired(prepared, forms, None)
+def with_batch_statistics(
+    prepared: Prepared, forms: Mapping[Spot, Form], corrections: Mapping[str, Correction]
+) -> Wired:
+    """The model at inference, with every normalisation on its own batch, as training has it."""
+    return _wired(prepared, forms, None, corrections)
 
 
 def with_given_statistics(prepared: Prepared, forms: Mapping[Spot, Form]) -> Wired:
@@ -83,7 +86,10 @@ def with_constants(
 
 
 def _wired(
-    prepared: Prepared, forms: Mapping[Spot, Form], statistics: Mapping[str, Statistics] | None
+    prepared: Prepared,
+    forms: Mapping[Spot, Form],
+    statistics: Mapping[str, Statistics] | None,
+    corrections: Mapping[str, Correction] | None = None,
 ) -> Wired:
     """Wires them in the order in which data meets them, so that each x is the changed graph's.
 
@@ -91,6 +97,7 @@ def _wired(
       prepared: the model.
       forms: of every place.
       statistics: by layer; empty: placeholders; None: the batch's own.
+      corrections: of the batch's own, by layer.
     """
     edit = prepared.edit()
     wired = Wired(None, [])
@@ -98,7 +105,11 @@ def _wired(
     takers = Counter(name for spot in spots for name in {spot.mean, spot.variance} if name)
     for number, spot in enumerate(_in_order(prepared)):
         form, prefix = forms[spot], f"normalisation_{number}"
-        moments = edit.graft(f"{prefix}/moments", _moments(form), {"x": edit.now(spot.x)})
+        moments = edit.graft(
+            f"{prefix}/moments",
+            _moments(form, (corrections or {}).get(spot.layer)),
+            {"x": edit.now(spot.x)},
+        )
         wired.moments.setdefault(spot.layer, []).append((moments["mean"], moments["variance"]))
         if statistics is None:
             mean, variance = moments["shaped_mean"], moments["shaped_variance"]
@@ -131,15 +142,21 @@ def _in_order(prepared: Prepared) -> list[Spot]:
     return sorted(spots, key=lambda spot: place[prepared.provenance.nodes[order[spot.node]].id])
 
 
-def _moments(form: Form) -> Callable[[], dict[str, Any]]:
+def _moments(form: Form, correction: Correction | None) -> Callable[[], dict[str, Any]]:
+    """The batch's moments, [C] each; and shaped for their place, corrected where they are to be."""
     wide = tf.float64 if form.x_dtype == tf.float64 else tf.float32
 
     def build() -> dict[str, Any]:
         x = tf.cast(tf.placeholder(form.x_dtype, name="x"), wide)
-        mean, variance = tf.nn.moments(x, list(form.axes))
+        plain = [tf.reshape(m, [-1]) for m in tf.nn.moments(x, list(form.axes))]
+        mean, variance = plain
+        if correction is not None:
+            sigma = tf.sqrt(variance + correction.epsilon)
+            mean -= tf.constant(correction.d / correction.r, wide) * sigma
+            variance = tf.square(sigma / tf.constant(correction.r, wide)) - correction.epsilon
         return {
-            "mean": tf.reshape(mean, [-1]),
-            "variance": tf.reshape(variance, [-1]),
+            "mean": plain[0],
+            "variance": plain[1],
             "shaped_mean": tf.cast(tf.reshape(mean, form.mean), form.dtype),
             "shaped_variance": tf.cast(tf.reshape(variance, form.variance), form.dtype),
         }

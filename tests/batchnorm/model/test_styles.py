@@ -21,13 +21,16 @@ TESTS = Path(__file__).parents[2]
 WHOLE = 512  # examples
 BY_HAND = ("ema_cond", "ema_zero_debias", "pop_assigns", "slim_in_branches")  # first layer: dense
 UNLABELLED = ("layers_generator", "layers_regression")
+NO_GAP = "layers_renorm_unclipped"  # forgetting its updates does no harm
 
 
 def styles(fault, *, labelled=True):
     return [
         style.name
         for style in STYLES
-        if fault in style.faults and (style.name not in UNLABELLED) == labelled
+        if fault in style.faults
+        and (style.name not in UNLABELLED) == labelled
+        and style.name != NO_GAP
     ]
 
 
@@ -115,7 +118,7 @@ def test_a_forgotten_update_is_repaired_and_nothing_else_changes(theirs, tmp_pat
     model = theirs(style, "forgotten")
     is_switched = style != "slim_towers"
     batch = model.accuracy(model.prefix, batch_statistics=True) if is_switched else 99
-    assert batch > 95
+    assert batch > 90
     assert batch - model.accuracy(model.prefix) > 20
     new = str(tmp_path / "repaired")
     found = recalibrate_model(model.prefix, model.examples(), out=new, **model.naming)
@@ -125,6 +128,16 @@ def test_a_forgotten_update_is_repaired_and_nothing_else_changes(theirs, tmp_pat
         averages = [values(new)[name] for name in found["layers"][0]["moving_averages"]]
         np.testing.assert_allclose(averages, [inputs.mean(0), inputs.var(0)], rtol=1e-3)
     assert_only_averages_changed(model, new, found)
+
+
+def test_statistics_that_training_never_normalised_with_are_not_put_in(theirs, tmp_path):
+    """Batch renormalisation without bounds: x_hat * r + d is x itself, as long as nothing moves."""
+    model = theirs(NO_GAP, "forgotten")
+    new = str(tmp_path / "again")
+    found = diagnose_model(model.prefix, model.examples(128), labels=model.y[:128])
+    assert abs(found["gap_points"]) < 3
+    recalibrate_model(model.prefix, model.examples(), out=new)
+    assert abs(model.accuracy(new) - model.accuracy(model.prefix)) < 1
 
 
 @pytest.mark.parametrize("style", styles("forgotten", labelled=False))
