@@ -14,6 +14,7 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
 
 CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "data.json"
+CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")  # where runs are that were given no folder
 MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
@@ -32,7 +33,7 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder that tf.train.Saver writes to."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def log(self, **record: Any) -> None:
         """Appends one object to metrics.jsonl."""
