@@ -92,6 +92,18 @@ def _folder_of_batches(root: Path) -> Path | None:
     return next((place.parent for place in places if os.path.lexists(place)), None)
 
 
+def makes_nothing_new(data_dir: Path) -> bool:
+    """Tells whether `find_or_fetch` makes nothing in a folder, or it is the user's own choice.
+
+    That is where a batch file is there, and in the folder that is taken without a data_dir.
+
+    Raises:
+      UserError: if it cannot be a folder's name.
+    """
+    root = _root(data_dir)
+    return root == _root(None) or _folder_of_batches(root) is not None
+
+
 class Whereabouts(NamedTuple):
     """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 

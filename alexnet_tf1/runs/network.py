@@ -15,7 +15,8 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.system.terminal import show
+from alexnet_tf1.runs.resume import check_data_dir
+from alexnet_tf1.system.terminal import show, spelt_out
 
 
 def build_network(config: TrainConfig) -> AlexNet:
@@ -59,12 +60,18 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
 
 
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
-    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
+    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder.
+
+    Raises:
+      UserError: if the images cannot be used, or are not in the folder that the run names.
+    """
+    if data_dir is None:
+        check_data_dir(run.config)
     folder = data_dir or run.config.data_dir
     return load_dataset(
         run.config.dataset,
         Path(folder) if folder else None,
-        announce=lambda line: show(line, sys.stderr),
+        announce=lambda line: show(spelt_out(line), sys.stderr),
     )
 
 

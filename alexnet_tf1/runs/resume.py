@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf1 import files
 from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
@@ -74,7 +75,25 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
             f"--steps {steps} is more than the run's {config.steps}, in which its one-cycle rate "
             "comes down to 0; start a new run"
         )
+    if given.get("data_dir") is None:
+        check_data_dir(config)
     return dataclasses.replace(config, **{n: given[n] for n in MAY_DIFFER if n in given})
+
+
+def check_data_dir(config: TrainConfig) -> None:
+    """Refuses a run's own data folder that does not hold CIFAR-10's files.
+
+    A run folder may be a stranger's: nothing is made, unpacked or downloaded where it says so.
+
+    Raises:
+      UserError: if it is to be read and does not hold them.
+    """
+    named = config.data_dir
+    if named and config.dataset != "synthetic" and not cifar10.makes_nothing_new(Path(named)):
+        raise UserError(
+            f"{named}, where the run's images were, holds no {cifar10.FOLDER}; name the folder "
+            "that does with --data-dir"
+        )
 
 
 def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pathlib
 import shutil
 import signal
 
@@ -213,6 +214,26 @@ def test_a_rate_that_came_down_to_0_does_not_go_on(whole):
     assert settings({**given, "steps": STEPS, "recipe": "quick"}).optimizer == "muon"
     with pytest.raises(UserError, match=r"--steps 25 is more than the run's 24, in which its one"):
         settings({**given, "steps": STEPS + 1})
+
+
+@pytest.mark.parametrize("dataset", ["auto", "cifar10"])
+@pytest.mark.parametrize("archive", [False, True])
+def test_nothing_is_made_where_a_run_s_settings_say(dataset, archive, whole, tmp_path, capsys):
+    """Not by a resumption, and not by a command that reads the run."""
+    run, place = tmp_path / "run", tmp_path / "place"
+    run.mkdir()
+    config = json.loads((whole / "default/config.json").read_text())
+    config = {**config, "dataset": dataset, "data_dir": f"{place}/x\x1b[2J"}
+    if archive:
+        pathlib.Path(config["data_dir"]).mkdir(parents=True)
+        (pathlib.Path(config["data_dir"]) / "cifar-10-python.tar.gz").write_bytes(b"archive")
+    (run / "config.json").write_text(json.dumps(config))
+    shutil.copytree(whole / "default/checkpoints", run / "checkpoints", copy_function=os.link)
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["train", "--resume", "--run-dir"], ["evaluate"]):
+        assert cli.main([*command, str(run)]) == 2
+        assert "place/x\\x1b[2J, where the run's images were, holds no" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_run_s_own_options_are_not(whole):
