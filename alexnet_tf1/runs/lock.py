@@ -13,9 +13,8 @@ from filelock import FileLock, Timeout
 
 from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.runs.folder import CHECKPOINTS, CONFIG, DATA, METRICS, RESULT
+from alexnet_tf1.runs.folder import CHECKPOINTS, CONFIG, DATA, LOCK, METRICS, RESULT
 
-LOCK = "lock"
 _MOST_BYTES = 4096  # of a lock file; ours has some 50
 
 

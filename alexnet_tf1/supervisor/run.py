@@ -67,13 +67,21 @@ def run_training(
     team = Team(cluster, config.devices)
     team.check(config)
     run = runs.open_run(str(config.run_dir)) if resume else runs.create(config)
-    earlier = run.result() if resume else None
+    out = Console(quiet=quiet)
     try:
         with RunLock(run.folder):
+            earlier = _earlier_result(run, out) if resume else None
             if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
                 show(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
                 return earlier
-            return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+            if resume:
+                return _run(runs.Run(run.folder, config), resume, team, out)
+            runs.begin(run)
+            try:
+                return _run(run, resume, team, out)
+            except (UserError, KeyboardInterrupt):  # others are told to go on with --resume
+                runs.undo(run)
+                raise
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
             raise UserError(
@@ -86,6 +94,15 @@ def run_training(
         ) from None
     finally:
         runs.discard(run)  # if nothing was written to it
+
+
+def _earlier_result(run: runs.Run, out: Console) -> dict[str, Any] | None:
+    """Reads result.json; a damaged one does not stop a resumption, which writes it again."""
+    try:
+        return run.result()
+    except UserError as error:
+        out.announce(f"warning: {error}: it is written again")
+        return None
 
 
 def _reason(error: Exception) -> str:
@@ -109,7 +126,7 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
     config = dataclasses.replace(_fit(config, data, out), dataset=data.name)
     run = runs.Run(run.folder, config)
     if resume:
-        check_data(run, data)
+        check_data(run, data, announce=out.announce)
     with handshake.joined(team, config, data, out.say) as peers:
         if resume:
             start = start_of(run, announce=out.announce)
@@ -142,8 +159,8 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
         "workers": team.workers,
         "gpu_note": found_gpu.note,
     }
-    run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
+    run.write_result(result)  # last: a run that has a result is finished
     out.conclude(run, result)
     return result
 

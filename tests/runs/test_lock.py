@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.runs.lock import LOCK, RunLock
+from alexnet_tf1.runs.folder import LOCK
+from alexnet_tf1.runs.lock import RunLock
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
