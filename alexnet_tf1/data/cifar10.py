@@ -92,16 +92,24 @@ def _folder_of_batches(root: Path) -> Path | None:
     return next((place.parent for place in places if os.path.lexists(place)), None)
 
 
-def makes_nothing_new(data_dir: Path) -> bool:
-    """Tells whether `find_or_fetch` makes nothing in a folder, or it is the user's own choice.
+def check_unpacked(data_dir: Path) -> None:
+    """Refuses a folder where `find_or_fetch` would have to make anything.
 
-    That is where a batch file is there, and in the folder that is taken without a data_dir.
+    The folder that is taken without a data_dir is the user's own choice and passes.
 
     Raises:
-      UserError: if it cannot be a folder's name.
+      UserError: if there are no batch files.
     """
     root = _root(data_dir)
-    return root == _root(None) or _folder_of_batches(root) is not None
+    if root == _root(None) or _folder_of_batches(root):
+        return
+    if os.path.lexists(root / ARCHIVE):
+        found = f"holds {ARCHIVE}, and nothing is unpacked where a run says; unpack it"
+    elif os.path.lexists(root):
+        found = f"holds no {FOLDER}" if os.path.isdir(root) else "is not a folder"
+    else:
+        found = "is not there"
+    raise UserError(f"{root} {found}; give --data-dir the folder that holds the run's images")
 
 
 class Whereabouts(NamedTuple):

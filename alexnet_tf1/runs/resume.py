@@ -88,12 +88,8 @@ def check_data_dir(config: TrainConfig) -> None:
     Raises:
       UserError: if it is to be read and does not hold them.
     """
-    named = config.data_dir
-    if named and config.dataset != "synthetic" and not cifar10.makes_nothing_new(Path(named)):
-        raise UserError(
-            f"{named}, where the run's images were, holds no {cifar10.FOLDER}; name the folder "
-            "that does with --data-dir"
-        )
+    if config.data_dir and config.dataset != "synthetic":
+        cifar10.check_unpacked(Path(config.data_dir))
 
 
 def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:

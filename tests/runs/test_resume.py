@@ -235,7 +235,8 @@ def test_nothing_is_made_where_a_run_s_settings_say(dataset, archive, whole, tmp
     before = sorted(tmp_path.rglob("*"))
     for command in (["train", "--resume", "--run-dir"], ["evaluate"]):
         assert cli.main([*command, str(run)]) == 2
-        assert "place/x\\x1b[2J, where the run's images were, holds no" in capsys.readouterr().err
+        found = "holds cifar-10-python.tar.gz, and nothing is" if archive else "is not there"
+        assert f"place/x\\x1b[2J {found}" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -199,8 +199,8 @@ def data() -> list[Case]:
     says, first = ("cannot download",), "downloading"
     for command in ON_RUNS:
         gone = write(CONFIG, ASKS % "gone/away")
-        for more in ((), ("--data-dir=data",)):
-            cases.append(Case((command, "run", *more), says, gone, first=first))
+        cases.append(Case((command, "run"), ("gone/away is not there", "--data-dir"), gone))
+        cases.append(Case((command, "run", "--data-dir=data"), says, gone, first=first))
         for name in (r"a\u0000b", r"\ud800", "d" * 300, "run/config.json/below"):
             cases.append(Case((command, "run"), ("--data-dir",), write(CONFIG, ASKS % name)))
     for command in ("diagnose", "recalibrate"):
