@@ -1,5 +1,6 @@
 """The network, the weights and the data of a run on disk."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,32 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
     except (tf.errors.OpError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{checkpoint} cannot be read ({reason}); {remedy}") from None
+
+
+def restore_chosen(session: Any, net: AlexNet, run: runs.Run, chosen: str | None) -> str:
+    """Restores a checkpoint of a run as `restore` does; returns its prefix.
+
+    A run that is being trained removes its older checkpoints. Where that came before the newest
+    was read, the next one is taken.
+
+    Args:
+      session: in the graph of the network.
+      net: the network.
+      run: the run.
+      chosen: as `Run.checkpoint` takes it.
+
+    Raises:
+      UserError: as `restore` and `Run.checkpoint`.
+    """
+    path = run.checkpoint(chosen)
+    while True:
+        try:
+            restore(session, net, path)
+            return path
+        except UserError:
+            is_there, path = os.path.isfile(f"{path}.index"), run.checkpoint(chosen)
+            if is_there:
+                raise
 
 
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:

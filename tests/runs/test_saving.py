@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1 import files
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.runs import recovery
+from alexnet_tf1.runs import network, recovery
 from alexnet_tf1.runs.folder import Run
 from alexnet_tf1.runs.resume import start_of
 from alexnet_tf1.runs.saving import save
@@ -209,3 +209,31 @@ def test_metrics_may_end_before_a_checkpoint_between_two_lines(run: Run) -> None
     run = dataclasses.replace(run, config=TrainConfig(log_every=60, steps=200))
     run.log(step=60, loss=1.0)
     assert start_of(run, pytest.fail).step == 100
+
+
+def test_a_checkpoint_that_the_trainer_removes_while_it_is_read_is_replaced(
+    session: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def restore(session_: Any, net: Any, path: str) -> None:
+        tried.append(path)
+        if len(tried) == 1:
+            save(*session, prefix(run, 200), [prefix(run, step) for step in STEPS], keep=1)
+            raise UserError("model.ckpt-100.index is missing")
+
+    monkeypatch.setattr(network, "restore", restore)
+    assert network.restore_chosen(None, None, run, None) == prefix(run, 200)
+    assert tried == [prefix(run, 100), prefix(run, 200)]
+
+
+def test_a_checkpoint_that_is_there_and_damaged_is_not_replaced(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def restore(*_: Any) -> None:
+        raise UserError("damaged")
+
+    monkeypatch.setattr(network, "restore", restore)
+    for chosen in (None, "20"):
+        with pytest.raises(UserError, match="damaged"):
+            network.restore_chosen(None, None, run, chosen)
