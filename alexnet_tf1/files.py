@@ -4,9 +4,13 @@ Everything that opens a file by itself goes through here; TensorFlow opens its o
 """
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +18,12 @@ from typing import Any, Final
 
 from alexnet_tf1.errors import UserError
 
+if sys.platform != "win32":
+    import fcntl
+
 MAX_JSON_BYTES: Final = 1 << 20  # what this program writes has a few thousand
 RESTORE: Final = "restore it from a copy"
+UNFINISHED: Final = ".unfinished"  # ends the names of temporary files and folders
 
 
 def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
@@ -74,21 +82,20 @@ def parse_json(text: str, source: str) -> Any:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: to a temporary file, then renamed.
+    """Writes a file whole or not at all: to a temporary file that is flushed, then renamed.
+
+    A link of that name is replaced, not followed.
 
     Raises:
       UserError: if the file cannot be written.
     """
     try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(handle, "wb") as file:
-                file.write(content)
-            os.chmod(aside, 0o644)  # mkstemp makes it private
+        with _aside(path, is_folder=False) as aside:
+            aside.write_bytes(content)
+            aside.chmod(0o644)  # mkstemp makes it private
+            flush(aside)
             os.replace(aside, path)
-        except BaseException:
-            os.unlink(aside)
-            raise
+            flush(path.parent)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); free the place") from None
 
@@ -147,6 +154,31 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
+def flush(path: str | os.PathLike[str]) -> None:
+    """Waits until what is in a file, or the names that are in a folder, are on the disk (OSError).
+
+    A power cut may otherwise leave a new name with an empty file, or with one of zeros.
+    """
+    if sys.platform == "win32":  # which opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what some file systems say of a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flushes a folder and all that is in it (OSError)."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            flush(os.path.join(place, name))
+        flush(place)
+
+
 @contextlib.contextmanager
 def filled_aside(folder: Path) -> Iterator[Path]:
     """Gives an empty folder to fill, which takes the name `folder` when all went well.
@@ -156,8 +188,91 @@ def filled_aside(folder: Path) -> Iterator[Path]:
     Raises:
       OSError: if it cannot be written, or a folder of that name holds anything.
     """
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:64]}.") as aside:
-        filling = Path(aside) / "filling"
+    with folder_aside(folder) as aside:
+        filling = aside / "filling"
         filling.mkdir()  # with the usual permissions: a temporary folder is the owner's only
         yield filling
+        flush_tree(filling)
         os.replace(filling, folder)
+        flush(folder.parent)
+
+
+def folder_aside(place: Path) -> contextlib.AbstractContextManager[Path]:
+    """Gives a temporary folder beside `place`, which is removed in the end (OSError).
+
+    Those that killed processes left beside `place` are removed too.
+    """
+    return _aside(place, is_folder=True)
+
+
+@contextlib.contextmanager
+def _aside(place: Path, *, is_folder: bool) -> Iterator[Path]:
+    """Gives a temporary file or folder beside `place`; its maker holds a lock on it while it lives.
+
+    The lock tells those that are in use from those that a killed process left.
+    """
+    prefix = f".{place.name[:40]}."  # a name has at most 255 bytes
+    _clear(place.parent, prefix)
+    with contextlib.ExitStack() as held:
+        while True:
+            aside = _make(place.parent, prefix, is_folder=is_folder)
+            with contextlib.suppress(FileNotFoundError):  # another's `_clear` came before the lock
+                held.enter_context(locked(aside, wait=True))
+            if os.path.lexists(aside):
+                break
+        held.callback(_remove, aside)
+        yield aside
+
+
+def _make(folder: Path, prefix: str, *, is_folder: bool) -> Path:
+    if is_folder:
+        return Path(tempfile.mkdtemp(UNFINISHED, prefix, folder))
+    descriptor, name = tempfile.mkstemp(UNFINISHED, prefix, folder)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _clear(folder: Path, prefix: str) -> None:
+    """Removes temporary files and folders whose makers were killed."""
+    for name in os.listdir(folder):
+        if re.fullmatch(rf"{re.escape(prefix)}[a-z0-9_]{{8}}{re.escape(UNFINISHED)}", name):
+            with (
+                contextlib.suppress(OSError),
+                locked(folder / name, wait=False) as is_nobodys,
+            ):
+                if is_nobodys:
+                    _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    """Removes a temporary file or folder, if it is still there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], *, wait: bool) -> Iterator[bool | None]:
+    """Locks a file or folder, no link, against every other holder; a killed one's lock is gone.
+
+    Gives whether it is locked now; None where there are no such locks, as on NFS for folders.
+
+    Raises:
+      OSError: if it cannot be opened.
+    """
+    if sys.platform == "win32":
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would wait
+    try:
+        got: bool | None = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            got = False
+        except OSError:
+            got = None
+        yield got
+    finally:
+        os.close(descriptor)

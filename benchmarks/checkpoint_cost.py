@@ -8,6 +8,7 @@ Medians over --rounds of the parts that `train` and `train --resume` are made of
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -20,7 +21,7 @@ from loops import load
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.runs import recovery as checkpoints
-from alexnet_tf1.runs import resume
+from alexnet_tf1.runs import resume, saving
 from alexnet_tf1.runs.network import build_network
 from alexnet_tf1.session import open_session
 
@@ -43,19 +44,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, open_session() as session:
         folder = Path(name)
         session.run(initialise)
-        step = 0
+        kept: list[str] = []
+        steps = itertools.count(1)
 
-        def save(meta_graph: bool) -> None:
-            nonlocal step
-            step += 1
-            path = str(folder / "model.ckpt")
-            saver.save(session, path, global_step=step, write_meta_graph=meta_graph)
+        def save() -> None:
+            kept[:] = saving.save(
+                session, saver, str(folder / f"model.ckpt-{next(steps)}"), kept, 3
+            )
 
         def newest() -> str:
             return str(checkpoints.newest_sound(folder, print))
 
         parts: dict[str, Callable[[], object]] = {
-            "save a checkpoint": lambda: save(True),
+            "save a checkpoint and flush it": save,
+            "save one without": lambda: saver.save(session, str(folder / "model.ckpt-0")),
             "  of which its .meta": lambda: saver.export_meta_graph(str(folder / "x.meta")),
             "find and check the newest checkpoint": newest,
             "restore it": lambda: saver.restore(session, newest()),

@@ -130,6 +130,25 @@ def _instead(names: list[str]) -> str:
     return "holds no CIFAR-10"
 
 
+def check_unpacked(data_dir: Path) -> None:
+    """Refuses a folder where `find_or_fetch` would have to make anything.
+
+    The folder that is taken without a data_dir is the user's own choice and passes.
+
+    Raises:
+      UserError: if there are no batch files.
+    """
+    root = root_folder(data_dir)
+    if root == root_folder(None) or _folder_of_batches(root):
+        return
+    if os.path.lexists(root / ARCHIVE):
+        raise UserError(
+            f"{root} holds {ARCHIVE}, and nothing is unpacked where a run says; unpack it, or give "
+            "--data-dir the folder that holds the run's images"
+        )
+    raise _missing(root, data_dir)
+
+
 class Whereabouts(NamedTuple):
     """The place where CIFAR-10 is looked for without --data-dir, and what is there.
 

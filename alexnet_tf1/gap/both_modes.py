@@ -56,11 +56,11 @@ def evaluate_run(
         batch_size=batch_size or run.config.batch_size,
         fc_batch_norm=fc_batch_norm or run.config.fc_batch_norm,
     )
-    path = run.checkpoint(checkpoint)
+    run.checkpoint(checkpoint)  # before the data is read, as a mistake in it would come late
     data = network.load_data(run, data_dir)
     with tf.Graph().as_default(), open_session(fast=config.fast) as session:
         net = network.build_network(config)
-        network.restore(session, net, path)
+        path = network.restore_chosen(session, net, run, checkpoint)
         on = session, net, data.test, config.batch_size
         total = (4 if flip else 2) * len(data.test.labels)
         with progress.bar(total, "images", stream=sys.stderr) as advance:

@@ -1,7 +1,6 @@
 """Repairs a run: re-estimates its population statistics and writes them to a new checkpoint."""
 
 import dataclasses
-import glob
 import itertools
 import os
 import sys
@@ -27,9 +26,9 @@ from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import progress
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import network
+from alexnet_tf1.runs import network, recovery
 from alexnet_tf1.runs.lock import RunLock
-from alexnet_tf1.runs.recovery import with_times
+from alexnet_tf1.runs.saving import save
 from alexnet_tf1.session import open_session
 
 # Measured on the real images, docs/gap.md: more changes the accuracy by less than its noise.
@@ -68,6 +67,7 @@ def recalibrate(
     files.check_writable(run.checkpoints)
     accuracy = {}
     with RunLock(run.folder):  # it writes a checkpoint, as training does
+        recovery.sweep(run.checkpoints)  # of what a killed one left
         data = network.load_data(run, data_dir)
         check_images(images, len(data.train.labels))
         with restored(run.config, source) as (session, net):
@@ -142,26 +142,22 @@ def estimated(
 
 def _save(session: Any, run: runs.Run, source: str) -> str:
     """Saves a session's variables as the run's newest checkpoint, beside the one at `source`."""
-    state = tf.train.get_checkpoint_state(str(run.checkpoints))
-    others = list(state.all_model_checkpoint_paths) if state else []
+    others = run.all_checkpoints()
     saved = {name for name, _ in tf.train.list_variables(source)}
     saver = tf.train.Saver(
         [variable for variable in tf.global_variables() if variable.op.name in saved],
         max_to_keep=len(others) + 1,
         save_relative_paths=True,
     )
-    saver.set_last_checkpoints_with_time(with_times(others))
     base = run.checkpoints / f"model.ckpt-{session.run(tf.train.get_global_step())}-recalibrated"
     names = itertools.chain([str(base)], (f"{base}-{number}" for number in itertools.count(2)))
     target = next(name for name in names if not os.path.exists(f"{name}.index"))
     try:
-        # The state file, which names the newest, is written last.
-        saver.export_meta_graph(f"{target}.meta")
-        return str(saver.save(session, target, write_meta_graph=False))
-    except tf.errors.OpError as error:
-        for path in run.checkpoints.glob(f"{glob.escape(os.path.basename(target))}.*"):
-            path.unlink()  # part of a checkpoint is no checkpoint
-        reason = error.message.splitlines()[0]
+        return save(session, saver, target, others, keep=len(others) + 1)[-1]
+    except (OSError, tf.errors.OpError) as error:
+        recovery.remove(target)  # part of a checkpoint is no checkpoint
+        recovery.sweep(run.checkpoints)
+        reason = (getattr(error, "message", None) or files.reason(error)).splitlines()[0]
         raise UserError(f"{target} cannot be written ({reason}); free the place") from None
 
 

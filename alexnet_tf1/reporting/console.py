@@ -35,11 +35,11 @@ class Console:
     def say(self, line: str) -> None:
         """Prints a line of progress, unless quiet."""
         if not self.quiet:
-            show(line)
+            show(one_line(line))
 
     def announce(self, line: str) -> None:
         """Prints a line that the user must see: a substitute, a warning, a long wait."""
-        show(line, sys.stderr if self.quiet else sys.stdout)
+        show(one_line(line), sys.stderr if self.quiet else sys.stdout)
 
     def introduce(self, run: runs.Run, data: Dataset, net: AlexNet, found: Finding) -> None:
         """Prints the summary before the first step: data, device, settings, findings."""

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from alexnet_tf1.system.terminal import spelt_out
+
 MOST_SHOWN = 2_000  # characters of a line
 
 
@@ -11,8 +13,7 @@ def one_line(text: str) -> str:
 
     Control characters are spelt out, and a very long text loses its middle.
     """
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = spelt_out(text)
     if len(text) > MOST_SHOWN:
         text = f"{text[: MOST_SHOWN - 400]} ... {text[-400:]}"
     return text

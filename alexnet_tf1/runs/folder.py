@@ -1,10 +1,13 @@
 """Makes and opens run folders: config.json, metrics.jsonl, result.json and checkpoints/."""
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
 import json
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ from typing import Any
 from alexnet_tf1 import files
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import recovery
 
 CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "data.json"
+CHECKPOINTS, LOCK = "checkpoints", "lock"
 RUNS = Path("runs")  # where runs are that were given no folder
 MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
@@ -32,7 +37,7 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder that tf.train.Saver writes to."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     def log(self, **record: Any) -> None:
         """Appends one object to metrics.jsonl."""
@@ -87,13 +92,8 @@ class Run:
         Raises:
           UserError: if there is none, or not this one.
         """
-        import tensorflow.compat.v1 as tf
-
         if chosen is None:
-            newest = tf.train.latest_checkpoint(str(self.checkpoints))
-            if newest is None:
-                raise UserError(f"{self.checkpoints} holds no checkpoint; train the run first")
-            return str(newest)
+            return self._newest_checkpoint()
         for name in (chosen.removesuffix(".index"), str(self.checkpoints / f"model.ckpt-{chosen}")):
             if os.path.isfile(f"{name}.index"):
                 return name
@@ -105,26 +105,113 @@ class Run:
             f"--checkpoint {chosen} is not there; {self.folder} has {', '.join(there) or 'none'}"
         )
 
+    def _newest_checkpoint(self) -> str:
+        """Finds the one that the `checkpoint` file names; where it names none, the newest whole.
+
+        Where none is whole, it is the newest, so that its reader says what is wrong.
+        """
+        from alexnet_tf1.checkpoint import find  # imports TensorFlow
+
+        if named := self._named_checkpoints():
+            return named[-1]
+        found = find.by_names(self.checkpoints)
+        if not found:
+            raise UserError(f"{self.checkpoints} holds no checkpoint; train the run first")
+        whole = (prefix for prefix in reversed(found) if recovery.problem(prefix) is None)
+        newest = next(whole, found[-1])
+        warnings.warn(
+            f"{self.checkpoints / 'checkpoint'} names no checkpoint that is there; "
+            f"{Path(newest).name} is taken, the newest by its name",
+            stacklevel=2,
+        )
+        return newest
+
+    def all_checkpoints(self) -> list[str]:
+        """Lists the prefixes of this run's checkpoints, the newest last.
+
+        They are those that the `checkpoint` file names, or where it names none all that are there.
+
+        Raises:
+          UserError: if the folder cannot be read.
+        """
+        from alexnet_tf1.checkpoint import find
+
+        return self._named_checkpoints() or find.by_names(self.checkpoints)
+
+    def _named_checkpoints(self) -> list[str]:
+        """Lists those that the `checkpoint` file names and that are in the folder, or nothing."""
+        from alexnet_tf1.checkpoint import find
+
+        state = find.state_of(self.checkpoints)
+        newest = state.model_checkpoint_path
+        names = [n for n in state.all_model_checkpoint_paths if n != newest] + [newest]
+        inside = [str(self.checkpoints / re.split(r"[/\\]", name)[-1]) for name in names]
+        there = [prefix for prefix in inside if os.path.isfile(f"{prefix}.index")]
+        return there if inside[-1:] == there[-1:] else []
+
 
 def create(config: TrainConfig) -> Run:
-    """Makes the folder of a new run, empty but for its place for checkpoints.
+    """Makes the folder of a new run.
 
     Raises:
-      UserError: if the folder cannot be made, or holds anything.
+      UserError: if the folder cannot be made, or holds anything but what `begin` leaves when it is
+        killed.
     """
-    folder = Path(config.run_dir) if config.run_dir else _new_name()
+    folder = Path(config.run_dir) if config.run_dir else RUNS
     made: list[Path] = []
     try:
         made = files.make_folders(folder)
-        if any(folder.iterdir()):
+        if config.run_dir is None:
+            folder = _new_folder()
+            made.insert(0, folder)
+        if any(not _is_of_beginning(path.name) for path in folder.iterdir()):
             raise UserError(f"--run-dir {folder} is not empty; name a new folder, or add --resume")
-        (folder / "checkpoints").mkdir()
     except (OSError, ValueError) as error:
         files.remove_empty(made)
         raise UserError(
             f"--run-dir {folder} cannot be written ({files.reason(error)}); name another folder"
         ) from None
     return Run(folder, config, made)
+
+
+def _new_folder() -> Path:
+    """Makes a folder under runs/ that is named by the time; no other process makes the same."""
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in itertools.count(1):
+        folder = RUNS / (stamp if number == 1 else f"{stamp}_{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError
+
+
+def _is_of_beginning(name: str) -> bool:
+    """Tells whether a kill in `begin` leaves a file of this name."""
+    return name == LOCK or (name.startswith(f".{CONFIG}.") and name.endswith(files.UNFINISHED))
+
+
+def begin(run: Run) -> None:
+    """Writes config.json of a new run, before all that takes time: from then on it can be resumed.
+
+    The caller holds the run's lock.
+
+    Raises:
+      UserError: if another process was here first, or it cannot be written.
+    """
+    if os.path.lexists(run.folder / CONFIG):
+        raise UserError(f"--run-dir {run.folder} is not empty; name a new folder, or add --resume")
+    save_config(run)
+    run.checkpoints.mkdir(exist_ok=True)
+
+
+def undo(run: Run) -> None:
+    """Removes what `begin`, and what came after it before training, has written.
+
+    The caller holds the run's lock. Of a run that has trained nothing is removed.
+    """
+    if not os.path.lexists(run.folder / METRICS):
+        for name in (DATA, CONFIG):
+            (run.folder / name).unlink(missing_ok=True)
 
 
 def discard(run: Run) -> None:
@@ -172,9 +259,3 @@ def newest() -> str:
 def save_config(run: Run) -> None:
     """Writes config.json."""
     files.write_json(run.folder / CONFIG, dataclasses.asdict(run.config))
-
-
-def _new_name() -> Path:
-    stamp = RUNS / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    others = (stamp.with_name(f"{stamp.name}_{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([stamp], others) if not folder.exists())

@@ -6,13 +6,15 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs.folder import CHECKPOINTS, CONFIG, DATA, LOCK, METRICS, RESULT
 
-LOCK = "lock"
 _MOST_BYTES = 4096  # of a lock file; ours has some 50
 
 
@@ -20,13 +22,18 @@ class RunLock:
     """Keeps every other process, and this one too, from writing to a run folder.
 
     The file `lock` in the folder is there while the lock is held, and names the holder: a JSON
-    object with `pid` and `host`. The lock itself is the kernel's, on the open file, and ends with
-    the process, however it ends: the lock of a killed process is taken over without a word.
+    object with `pid` and `host`. The lock itself is the kernel's, on the open folder and the open
+    file, and ends with the process, however it ends: the lock of a killed process is taken over
+    without a word. The folder is locked as well because anybody can remove the file.
+
+    A run folder may be a stranger's. What is written in place there (`lock`, metrics.jsonl,
+    checkpoints/) must not be another name for a place elsewhere: a link is refused.
 
     On network file systems the lock is as good as theirs: NFS (Linux, since 2.6.12) and SMB pass
     it on to the server, so that it holds between machines; after a machine's crash the server may
-    keep it until the machine is back. Some (Lustre without `-o flock`) keep it to one machine, or
-    have none: those without are refused, not used unprotected.
+    keep it until the machine is back. NFS locks files and no folders. Some (Lustre without
+    `-o flock`) keep it to one machine, or have none: those without are refused, not used
+    unprotected.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -36,17 +43,25 @@ class RunLock:
         self._lock = FileLock(
             self._path, blocking=False, fallback_to_soft=False, on_acquired=_write_holder
         )
+        self._held = contextlib.ExitStack()  # the folder's lock
 
     def __enter__(self) -> RunLock:
         """Takes the lock.
 
         Raises:
-          UserError: if another process has it, or this one; or the folder cannot be written.
+          UserError: if another process has it, or this one; if the folder cannot be written, or
+            holds a link where a run has a file of its own.
         """
         if self._lock.is_locked:  # filelock would count it twice
             raise UserError(self._refusal())
+        self._refuse_links()
         try:
-            self._lock.acquire()
+            with contextlib.ExitStack() as held:
+                folder = os.path.realpath(self._folder)
+                if held.enter_context(files.locked(folder, wait=False)) is False:
+                    raise UserError(self._refusal())
+                self._lock.acquire()
+                self._held = held.pop_all()
         except Timeout:
             raise UserError(self._refusal()) from None
         except OSError as error:
@@ -61,6 +76,25 @@ class RunLock:
         with contextlib.suppress(OSError):
             self._path.unlink()
         self._lock.release()
+        self._held.close()
+
+    def _refuse_links(self) -> None:
+        for name in (LOCK, CONFIG, METRICS, RESULT, DATA, CHECKPOINTS):
+            path = self._folder / name
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise UserError(f"{path} cannot be read ({error.strerror}); name a run") from None
+            is_own = stat.S_ISDIR if name == CHECKPOINTS else stat.S_ISREG
+            # The others are replaced, so that a hard link to them keeps what it has.
+            is_shared = name in (LOCK, METRICS) and found.st_nlink > 1
+            if not is_own(found.st_mode) or is_shared:
+                raise UserError(
+                    f"{path} cannot be locked or written: it is a link, or not what a run has "
+                    "there; copy it to its place, or remove it"
+                )
 
     def _refusal(self) -> str:
         pid, host = self._holder()

@@ -1,5 +1,6 @@
 """The network, the weights and the data of a run on disk."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import recovery
-from alexnet_tf1.system.terminal import show
+from alexnet_tf1.runs.resume import check_data_dir
+from alexnet_tf1.system.terminal import show, spelt_out
 
 
 def build_network(config: TrainConfig) -> AlexNet:
@@ -65,13 +67,45 @@ def restore(session: Any, net: AlexNet, checkpoint: str) -> None:
         raise UserError(f"{checkpoint} cannot be read ({reason}); {remedy}") from None
 
 
+def restore_chosen(session: Any, net: AlexNet, run: runs.Run, chosen: str | None) -> str:
+    """Restores a checkpoint of a run as `restore` does; returns its prefix.
+
+    A run that is being trained removes its older checkpoints. Where that came before the newest
+    was read, the next one is taken.
+
+    Args:
+      session: in the graph of the network.
+      net: the network.
+      run: the run.
+      chosen: as `Run.checkpoint` takes it.
+
+    Raises:
+      UserError: as `restore` and `Run.checkpoint`.
+    """
+    path = run.checkpoint(chosen)
+    while True:
+        try:
+            restore(session, net, path)
+            return path
+        except UserError:
+            is_there, path = os.path.isfile(f"{path}.index"), run.checkpoint(chosen)
+            if is_there:
+                raise
+
+
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:
-    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder."""
+    """Loads the data set that a run was trained on; `data_dir` overrides the run's folder.
+
+    Raises:
+      UserError: if the images cannot be used, or are not in the folder that the run names.
+    """
+    if data_dir is None:
+        check_data_dir(run.config)
     folder = data_dir or run.config.data_dir
     return load_dataset(
         run.config.dataset,
         Path(folder) if folder else None,
-        announce=lambda line: show(line, sys.stderr),
+        announce=lambda line: show(spelt_out(line), sys.stderr),
     )
 
 

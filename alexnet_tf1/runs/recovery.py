@@ -1,15 +1,15 @@
 """Finds the newest intact checkpoint of a run, and removes what a kill left of others.
 
 tf.train.Saver writes `model.ckpt-<step>.data-00000-of-00001.tempstate<number>` and renames it,
-then does the same with `.index`, then writes the `checkpoint` file and `.meta`. A kill therefore
-leaves temporary files, or data without an index. To remove an old checkpoint, Saver removes
-`.meta`, `.index` and the data in this order, which leaves no more than that. Nothing is flushed to
-the disk: after a power cut a file of any length may be there, full of zeros.
+then does the same with `.index`, then writes `.meta`. A kill therefore leaves temporary files, or
+data without an index. To remove an old checkpoint, `.meta`, `.index` and the data are removed in
+this order, which leaves no more than that. Saver flushes nothing to the disk, `saving.save` does so
+afterwards: a power cut in between may leave a file of any length, full of zeros.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_tf1.checkpoint.sstable import DamagedError
@@ -17,7 +17,7 @@ from alexnet_tf1.errors import UserError
 
 _NAME = r"model\.ckpt-(0|[1-9][0-9]{0,17})"
 _DATA = r"data-[0-9]{5}-of-[0-9]{5}"
-_ANY = rf"{_NAME}(?:-recalibrated)?"
+_ANY = rf"{_NAME}(?:-recalibrated(?:-[0-9]{{1,9}})?)?"
 _OF_TRAINING = re.compile(rf"{_NAME}\.(index|{_DATA})")
 _PART = re.compile(rf"({_ANY})\.(index|meta|{_DATA})")
 _TEMPORARY = re.compile(
@@ -125,6 +125,18 @@ def sweep(folder: Path) -> list[str]:
     return sorted(doomed)
 
 
+def remove(prefix: str) -> None:
+    """Removes a checkpoint: .meta, .index, then the data, so that no index is without its data.
+
+    Raises:
+      UserError: if something cannot be removed.
+    """
+    folder, name = Path(prefix).parent, Path(prefix).name
+    for other in reversed(_names(folder)):
+        if (match := _PART.fullmatch(other)) and match[1] == name:
+            _remove(folder / other)
+
+
 def _names(folder: Path) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir())
@@ -144,13 +156,3 @@ def _remove(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise UserError(f"{path} cannot be removed ({error.strerror}); remove it") from None
-
-
-def with_times(prefixes: Iterable[str]) -> list[tuple[str, float]]:
-    """Lists checkpoints as `Saver.set_last_checkpoints_with_time` takes them.
-
-    Returns:
-      Each prefix whose index is there, with the time it was written, in seconds since 1970.
-    """
-    indexes = [(prefix, Path(f"{prefix}.index")) for prefix in prefixes]
-    return [(prefix, path.stat().st_mtime) for prefix, path in indexes if path.is_file()]

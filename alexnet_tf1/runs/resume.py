@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf1 import files
 from alexnet_tf1.config import TrainConfig, option
+from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
@@ -74,7 +75,21 @@ def settings(given: Mapping[str, Any]) -> TrainConfig:
             f"--steps {steps} is more than the run's {config.steps}, in which its one-cycle rate "
             "comes down to 0; start a new run"
         )
+    if given.get("data_dir") is None:
+        check_data_dir(config)
     return dataclasses.replace(config, **{n: given[n] for n in MAY_DIFFER if n in given})
+
+
+def check_data_dir(config: TrainConfig) -> None:
+    """Refuses a run's own data folder that does not hold CIFAR-10's files.
+
+    A run folder may be a stranger's: nothing is made, unpacked or downloaded where it says so.
+
+    Raises:
+      UserError: if it is to be read and does not hold them.
+    """
+    if config.data_dir and config.dataset != "synthetic":
+        cifar10.check_unpacked(Path(config.data_dir))
 
 
 def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
@@ -84,7 +99,7 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
 
     Args:
       run: to go on with; this process holds its lock.
-      announce: takes a line for each newer checkpoint that is damaged.
+      announce: takes a line for each newer checkpoint that is damaged, and for missing metrics.
 
     Raises:
       UserError: if no checkpoint is whole though there are some, or the metrics are damaged.
@@ -93,15 +108,15 @@ def start_of(run: runs.Run, announce: Callable[[str], None]) -> Start:
     checkpoint = recovery.newest_sound(run.checkpoints, announce)
     recovery.sweep(run.checkpoints)
     step = _step_of(checkpoint) if checkpoint else 0
-    cut_metrics(run.folder / runs.METRICS, step, run.config.log_every)
+    cut_metrics(run.folder / runs.METRICS, step, run.config)
+    _check_metrics(run, step, announce)
     there = (str(path.with_suffix("")) for path in run.checkpoints.glob("model.ckpt-*.index"))
     older = sorted(
         (name for name in there if name.rpartition("-")[2].isdecimal() and _step_of(name) <= step),
         key=_step_of,
     )
-    for name in older[: -run.config.keep]:  # killed before Saver had removed it
-        for path in sorted(run.checkpoints.glob(f"{Path(name).name}.*"), reverse=True):
-            path.unlink()  # .meta, .index, then the data: never an index without them
+    for name in older[: -run.config.keep]:  # killed before it was removed
+        recovery.remove(name)
     test_is_due = step > 0 and step % run.config.test_every == 0
     return Start(step, checkpoint, tuple(older[-run.config.keep :]), test_is_due, resumed=True)
 
@@ -111,16 +126,28 @@ def _step_of(prefix: str) -> int:
     return int(prefix.rpartition("-")[2])
 
 
-def cut_metrics(path: Path, step: int, log_every: int) -> None:
+def _check_metrics(run: runs.Run, step: int, announce: Callable[[str], None]) -> None:
+    """Says which lines before a checkpoint are not there: they are not written again."""
+    config = run.config
+    due = step if step == config.steps else step - step % config.log_every
+    logged = max((r["step"] for r in run.metrics() if "loss" in r), default=0)
+    if logged < due:
+        announce(
+            f"warning: {run.folder / runs.METRICS} ends at step {logged:,}, before the checkpoint "
+            f"of step {step:,}: what was logged in between is lost"
+        )
+
+
+def cut_metrics(path: Path, step: int, config: TrainConfig) -> None:
     """Removes what a run that goes on after `step` writes again or would not have written.
 
-    That is what came later, the line of a last step that is no longer the last, and a line that
-    a kill cut short.
+    That is what came later, the line of a last step that is no longer the last (as --steps has
+    grown, or a signal had ended the run), and a line that a kill cut short.
 
     Args:
       path: of metrics.jsonl; it need not be there.
       step: of the checkpoint; the test at this step comes after it.
-      log_every: steps between lines.
+      config: the run's settings.
 
     Raises:
       UserError: if another line is not a record.
@@ -135,7 +162,11 @@ def cut_metrics(path: Path, step: int, log_every: int) -> None:
             record = json.loads(line)
             tested = "test_accuracy" in record
             again = record["step"] > step or (record["step"] == step and tested)
-            was_last = not tested and record["step"] % log_every != 0
+            was_last = (
+                not tested
+                and record["step"] % config.log_every != 0
+                and record["step"] != config.steps
+            )
         except (ValueError, TypeError, KeyError, RecursionError):
             if number == len(lines):
                 break
@@ -151,14 +182,24 @@ def remember_data(run: runs.Run, data: Dataset) -> None:
     files.write_json(run.folder / runs.DATA, fingerprint(data))
 
 
-def check_data(run: runs.Run, data: Dataset) -> None:
+def check_data(run: runs.Run, data: Dataset, announce: Callable[[str], None]) -> None:
     """Compares the images with those that the run began with.
 
+    Where there is no note, as the run was killed before it or is older, or where it is damaged,
+    which `announce` is told, the images are noted now.
+
     Raises:
-      UserError: if they differ; a run that is older than this note passes.
+      UserError: if they differ.
     """
-    noted = files.read_json(run.folder / runs.DATA)
-    if noted not in (None, fingerprint(data)):
+    found = fingerprint(data)
+    try:
+        noted = files.read_json(run.folder / runs.DATA)
+    except UserError as error:
+        announce(f"warning: {error}: the images are not compared, and it is written again")
+        noted = None
+    if noted is None:
+        files.write_json(run.folder / runs.DATA, found)
+    elif noted != found:
         raise UserError(
             f"{run.folder} was trained on other images than those of this {data.name}; "
             "name their folder with --data-dir"

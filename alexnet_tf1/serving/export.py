@@ -222,6 +222,10 @@ def _check_target(target: str) -> Path:
             raise UserError(f"{target} is a file; name a new folder to export to")
         if place.is_dir() and any(place.iterdir()):
             raise UserError(f"{target} is not empty; name a new folder to export to")
+        if os.path.ismount(place):
+            raise UserError(
+                f"{target} is a mount point and cannot be replaced; name a folder in it"
+            )
         if place == Path.cwd():
             raise UserError(f"{target} is the folder you are in; name a new one to export to")
     except (OSError, ValueError) as error:

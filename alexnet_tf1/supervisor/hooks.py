@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1 import evaluate
+from alexnet_tf1 import evaluate, files
 from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.fast.kernels import ops_for
@@ -19,8 +19,8 @@ from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.reporting import confusion, console, event_images, progress
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs.folder import METRICS, Run
-from alexnet_tf1.runs.recovery import with_times
 from alexnet_tf1.runs.resume import Start
+from alexnet_tf1.runs.saving import save
 from alexnet_tf1.runs.schedule import check_finite, steps_until_due
 from alexnet_tf1.supervisor import periodic_test
 from alexnet_tf1.supervisor.tensorboard import Events
@@ -68,7 +68,7 @@ class RunHooks(contextlib.ExitStack):
         self._signals = StopRequest()
         self._stop = self._signals if replicas == 1 else StopRequest()
         self.should_stop = False  # after this step, for a signal
-        self._loss: float | None = None
+        self._kept: Sequence[str] = start.kept
 
     @property
     def received(self) -> int | None:
@@ -93,7 +93,6 @@ class RunHooks(contextlib.ExitStack):
         self._out.introduce(self._run, self._data, self._net, self._found_gpu)
         if self._start.checkpoint:
             self._saver.restore(session, self._start.checkpoint)
-            self._saver.set_last_checkpoints_with_time(with_times(self._start.kept))
             meta = f"{self._start.checkpoint}.meta"
             if not os.path.exists(meta):  # it is written last: a kill came before
                 self._saver.export_meta_graph(meta)
@@ -101,7 +100,10 @@ class RunHooks(contextlib.ExitStack):
             self._out.say(f"resumed after step {self._start.step:,}")
         (self._run.folder / METRICS).touch()
         self._events = self.enter_context(Events(self._run.folder, session.graph))
-        self._events.begin(self._config, self._start.step, self._run.metrics())
+        records = self._run.metrics()
+        last = (r["loss"] for r in records if r["step"] == self._start.step and "loss" in r)
+        self._loss: float | None = next(last, None)
+        self._events.begin(self._config, self._start.step, records)
         # Closed before the final test: a bar is of steps.
         self._bar = self.enter_context(contextlib.ExitStack())
         steps, done = self._config.steps, self._start.step
@@ -141,12 +143,12 @@ class RunHooks(contextlib.ExitStack):
             self._log(step, self._loss, float(accuracies[-1]))
         # Testing moves the averages of the original's fully connected layers. A checkpoint is
         # from before its step's test, so that who resumes there does the test again.
-        save = step % config.checkpoint_every == 0 or last
-        if save:
+        is_saved = step % config.checkpoint_every == 0 or last
+        if is_saved:
             self._save(step)
         if step % config.test_every == 0 and not self.should_stop and not self._test(step):
             self.should_stop = True
-            if not save:
+            if not is_saved:
                 self._save(step)
         self._advance(len(losses))
 
@@ -175,8 +177,9 @@ class RunHooks(contextlib.ExitStack):
         self._events.trained(step, record)
 
     def _save(self, step: int) -> None:
-        prefix = str(self._run.checkpoints / "model.ckpt")
-        self._saver.save(self._session, prefix, global_step=step)
+        files.flush(self._run.folder / METRICS)  # no checkpoint is newer than what was logged
+        prefix = str(self._run.checkpoints / f"model.ckpt-{step}")
+        self._kept = save(self._session, self._saver, prefix, self._kept, self._config.keep)
 
     def _test(self, step: int) -> bool:
         """Tests the first batches and logs it; if a signal comes, False, as if not begun."""

@@ -70,17 +70,24 @@ def run_training(
     team = Team(cluster, config.devices)
     team.check(config)
     run = runs.open_run(str(config.run_dir)) if resume else runs.create(config)
-    earlier = run.result() if resume else None
+    out = Console(quiet=quiet)
     try:
         with RunLock(run.folder):
+            earlier = _earlier_result(run, out) if resume else None
             if earlier and earlier.get("stopped_by") is None and earlier["steps"] >= config.steps:
                 show(f"{run.folder} is finished: {earlier['steps']:,} steps; nothing to resume")
                 return earlier
+            if not resume:
+                runs.begin(run)
             try:
-                return _run(runs.Run(run.folder, config), resume, team, Console(quiet=quiet))
+                return _run(runs.Run(run.folder, config), resume, team, out)
             except (OSError, *_FILE_ERRORS):
                 with contextlib.suppress(UserError):  # of a file that cannot be removed
                     recovery.sweep(run.checkpoints)  # half a checkpoint would keep the disk full
+                raise
+            except (UserError, KeyboardInterrupt):  # others are told to go on with --resume
+                if not resume:
+                    runs.undo(run)
                 raise
     except (OSError, *_FILE_ERRORS) as error:
         if "OOM when allocating" in str(error):
@@ -96,6 +103,15 @@ def run_training(
         ) from None
     finally:
         runs.discard(run)  # if nothing was written to it
+
+
+def _earlier_result(run: runs.Run, out: Console) -> dict[str, Any] | None:
+    """Reads result.json; a damaged one does not stop a resumption, which writes it again."""
+    try:
+        return run.result()
+    except UserError as error:
+        out.announce(f"warning: {error}: it is written again")
+        return None
 
 
 def _reason(error: Exception) -> str:
@@ -121,7 +137,7 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
         config = dataclasses.replace(config, data_dir=_found_in(config.data_dir))
     run = runs.Run(run.folder, config)
     if resume:
-        check_data(run, data)
+        check_data(run, data, announce=out.announce)
     with handshake.joined(team, config, data, out.say) as peers:
         if resume:
             start = start_of(run, announce=out.announce)
@@ -154,8 +170,8 @@ def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any
         "workers": team.workers,
         "gpu_note": found_gpu.note,
     }
-    run.write_result(result)
     plots.curves(run.metrics(), result, run.folder / "curves.png")
+    run.write_result(result)  # last: a run that has a result is finished
     out.conclude(run, result)
     return result
 

@@ -1,4 +1,4 @@
-"""Prints lines; on a terminal they are broken between words."""
+"""Prints lines safely; on a terminal they are broken between words."""
 
 import os
 import re
@@ -13,13 +13,23 @@ _LABEL = re.compile(r"[A-Za-z0-9, ]{1,18}: +")
 def show(text: str, stream: TextIO | None = None) -> None:
     """Prints lines; those that are wider than a terminal are broken between words.
 
+    Control characters are spelt out: a name out of a stranger's file may hold a terminal's codes.
+
     Args:
       text: the lines.
       stream: where to; None for standard output. In a pipe or a file a line stays a line.
     """
     stream = stream or sys.stdout
     width = columns(stream)
+    text = "\n".join(map(spelt_out, text.split("\n")))
     print(text if width is None else broken(text, width), file=stream, flush=True)
+
+
+def spelt_out(line: str) -> str:
+    r"""Spells out what is not printable in a line: an escape character becomes `\x1b`."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def columns(stream: TextIO) -> int | None:

@@ -14,6 +14,7 @@ from support.crc import crc32c
 from support.saved import layer, save
 
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
+from alexnet_tf1.checkpoint import find
 from alexnet_tf1.checkpoint import reader as checkpoint_files
 from alexnet_tf1.errors import UserError
 
@@ -75,7 +76,7 @@ def test_a_run_folder_and_a_folder_without_a_state_file(folder, tmp_path):
     folder.rename(tmp_path / "checkpoints")
     assert examine_checkpoint(tmp_path).checkpoint.endswith("checkpoints/model.ckpt-20")
     (tmp_path / "checkpoints" / "checkpoint").unlink()
-    assert "2 checkpoints" in refused(tmp_path / "checkpoints")
+    assert examine_checkpoint(tmp_path).checkpoint.endswith("checkpoints/model.ckpt-20")
     (tmp_path / "checkpoints" / "model.ckpt-20.index").unlink()
     assert examine_checkpoint(tmp_path / "checkpoints").checkpoint.endswith("model.ckpt-10")
 
@@ -130,12 +131,14 @@ def test_what_is_not_there(folder, tmp_path):
     assert "no such checkpoint" in refused(folder / "model.ckpt-30")
     assert "no checkpoint in it" in refused(tmp_path)
     (folder / "model.ckpt-20.index").unlink()
+    assert find.resolve(folder) == str(folder / "model.ckpt-10")
+    (folder / "model.ckpt-10.index").unlink()
     assert "model.ckpt-20 is not there" in refused(folder)
     assert "model.ckpt-20.index is missing" in refused(folder / DATA)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"hello\n" * 500, NOISE, b"\0" * 99], ids=len)
-@pytest.mark.parametrize("name", ["file", "file.index", "model.ckpt-20.index", "checkpoint", DATA])
+@pytest.mark.parametrize("name", ["file", "file.index", "model.ckpt-20.index", DATA])
 def test_files_of_another_kind(folder, name, content):
     (folder / name).write_bytes(content)
     refused(folder / name)
@@ -197,10 +200,38 @@ def test_whatever_happens_to_a_v1_reader_ends_in_one_line(tmp_path, monkeypatch,
     assert "not a checkpoint, or damaged" in message
 
 
-def test_a_state_file_that_names_nothing(folder):
-    for text in ("model.ckpt-20", 'all_model_checkpoint_paths: "model.ckpt-20"', "\udcff"):
-        (folder / "checkpoint").write_bytes(text.encode(errors="surrogateescape"))
-        assert "names no checkpoint" in refused(folder)
+STATES = {
+    "empty": b"",
+    "short": b'model_checkpoint_path: "model.ck',
+    "zeroed": bytes(80),
+    "not UTF-8": b"\xff",
+    "an escape that is not": b'model_checkpoint_path: "\\xff"',
+    "no newest": b'all_model_checkpoint_paths: "model.ckpt-10"',
+    "gone": b'model_checkpoint_path: "model.ckpt-30"',
+    "no name": b'model_checkpoint_path: "\\000"',
+    "deep": b"a {" * 5_000,
+    "huge": b'model_checkpoint_path: "model.ckpt-10"' + b" " * find.MAX_STATE_BYTES,
+}
+
+
+@pytest.mark.parametrize("content", STATES.values(), ids=STATES)
+def test_a_state_file_of_no_use_is_passed_over(folder, content):
+    (folder / "checkpoint").write_bytes(content)
+    assert find.resolve(folder) == str(folder / "model.ckpt-20")
+
+
+def test_a_pipe_for_a_state_file_is_passed_over(folder):
+    (folder / "checkpoint").unlink()
+    os.mkfifo(folder / "checkpoint")
+    assert find.resolve(folder) == str(folder / "model.ckpt-20")
+
+
+def test_names_without_an_order_are_not_guessed_at(folder):
+    (folder / "checkpoint").write_text("")
+    for name, is_refused in (("model.ckpt-9-recalibrated-2", False), ("best", True)):
+        shutil.copy(folder / "model.ckpt-10.index", folder / f"{name}.index")
+        assert not is_refused or "4 checkpoints and no `checkpoint` file" in refused(folder)
+    assert [find.by_names(folder.parent), find.by_names(folder / "none")] == [[], []]
 
 
 def test_no_permission(folder, monkeypatch):

@@ -16,6 +16,7 @@ from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import run_training
 
+DATA = ".data-00000-of-00001"
 NAMES = ["--train-op", "train_op", "--logits", "dense_2/BiasAdd", "--is-training", "is_training"]
 
 
@@ -134,8 +135,12 @@ def test_recalibrate_repairs_what_evaluate_then_reads(runs, capsys, monkeypatch)
     run = runs / "none"
     shown = bars.noted(monkeypatch)
     before = json.loads((run / "result.json").read_text())
+    left = [run / f"checkpoints/model.ckpt-125-recalibrated-2{end}" for end in (".meta", DATA)]
+    for path in left:  # by one that was killed
+        path.write_bytes(b"x")
     status, out, _ = command(capsys, "recalibrate", run, "--images", "100")
     assert status == 0
+    assert not any(path.exists() for path in left)
     assert "model.ckpt-125-recalibrated" in out
     _, after = as_json(capsys, "evaluate", run)
     assert [bar[1:5] for bar in shown] == [("images", 0, False, "error")] * 2

@@ -5,6 +5,7 @@ Every second kill comes during a save. `-m soak` tries more moments: 20, before 
 
 import os
 import random
+import shutil
 import time
 
 import numpy as np
@@ -65,3 +66,61 @@ def wait_for_a_save(process, run):
             return True
         time.sleep(0.001)
     return False
+
+
+@pytest.mark.soak
+def test_kills_before_the_first_step_leave_no_trace(tmp_path):
+    """Of the whole start, from the making of the folder on: it goes on, or begins anew."""
+    whole, run, output = tmp_path / "whole", tmp_path / "run", tmp_path / "output"
+    options = ["train", *OPTIONS, "--steps", 10, "--run-dir"]
+    assert Command([*options, whole], output).end() == 0
+    moments = random.Random(3)
+    killed = 0
+    for number in range(20):
+        seconds = moments.uniform(0, 0.1 if number < 8 else 1.5)  # at first before config.json
+        killed += killed_after(seconds, command_for(run, options), output).exitcode == -9
+    assert killed > 7
+    assert Command(command_for(run, options), output).end() == 0, output.read_text()
+    assert metrics(run) == metrics(whole)
+    assert names_below(run) == names_below(whole)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("command", ["recalibrate", "export"])
+def test_what_kills_leave_of_other_commands_goes_with_the_next(command, tmp_path):
+    run, output, target = tmp_path / "run", tmp_path / "output", tmp_path / "model"
+    options = [*OPTIONS, "--fc-batch-norm", "ema", "--steps", 10]  # which export takes
+    assert Command(["train", *options, "--run-dir", run], output).end() == 0
+    arguments = {"recalibrate": [run, "--images", 10], "export": [run, target]}[command]
+    moments = random.Random(4)
+    killed = 0
+    for _ in range(12):
+        process = killed_after(moments.uniform(0.2, 2), [command, *arguments], output)
+        killed += process.exitcode == -9
+        shutil.rmtree(target, ignore_errors=True)
+    assert killed > 3
+    assert Command([command, *arguments], output).end() == 0, output.read_text()
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert not [name for name in names if "unfinished" in name or "tempstate" in name]
+    checkpoints = {path.stem for path in (run / "checkpoints").glob("model*")}
+    for name in checkpoints:  # each has all its parts
+        parts = [path.suffix for path in (run / "checkpoints").glob(f"{name}.*")]
+        assert sorted(parts) == [".data-00000-of-00001", ".index", ".meta"], name
+
+
+def command_for(run, options):
+    resumes = (run / "config.json").exists()
+    return ["train", "--resume", "--run-dir", run] if resumes else [*options, run]
+
+
+def killed_after(seconds, arguments, output):
+    process = Command(arguments, output).process
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process
+
+
+def names_below(run):
+    """The names of all files, but for the event files', which are of one process each."""
+    return sorted(path.name for path in run.rglob("*") if "tfevents" not in path.name)

@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.runs.lock import LOCK, RunLock
+from alexnet_tf1.runs.folder import LOCK
+from alexnet_tf1.runs.lock import RunLock
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
@@ -153,6 +154,53 @@ def test_what_a_link_leads_to_is_not_emptied(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lock cannot be locked"), RunLock(tmp_path):
         pass
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [
+        (LOCK, os.link),
+        ("metrics.jsonl", os.link),
+        ("metrics.jsonl", os.symlink),
+        ("config.json", os.symlink),
+        ("result.json", os.symlink),
+        ("data.json", os.symlink),
+        ("checkpoints", os.symlink),
+    ],
+)
+def test_a_run_whose_files_are_others_is_refused(
+    tmp_path: Path, name: str, link: Callable[..., None]
+) -> None:
+    mine, run = tmp_path / "mine", tmp_path / "run"
+    run.mkdir()
+    mine.write_text("mine")
+    if name == "checkpoints":
+        mine.unlink()
+        mine.mkdir()
+    link(mine, run / name)
+    with pytest.raises(UserError, match=rf"{name} cannot be locked or written: it is a link"):
+        RunLock(run).__enter__()
+    assert mine.is_dir() or mine.read_text() == "mine"
+    assert [path.name for path in run.iterdir()] == [name]
+
+
+def test_a_run_under_a_linked_name_is_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    with (
+        RunLock(tmp_path / "latest"),
+        pytest.raises(UserError, match="already open"),
+        RunLock(tmp_path / "run"),
+    ):
+        pass
+
+
+def test_a_removed_lock_file_lets_no_second_writer_in(tmp_path: Path) -> None:
+    with holder(tmp_path):
+        (tmp_path / LOCK).unlink()
+        with pytest.raises(UserError, match="written by another process"), RunLock(tmp_path):
+            pass
 
 
 def test_a_folder_in_the_lock_s_place_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """A run that stopped, however, and goes on ends in the same bits as one that did not."""
 
+import dataclasses
 import json
 import logging
 import os
+import pathlib
 import shutil
 import signal
 
@@ -15,6 +17,7 @@ from support.small_set import TINY
 from alexnet_tf1 import evaluate
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
+from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
@@ -27,6 +30,7 @@ from alexnet_tf1.runs.resume import Start, cut_metrics, settings, start_of
 from alexnet_tf1.supervisor.hooks import RunHooks
 
 STEPS = 24
+EVERY_STEP = TrainConfig(log_every=1)
 OPTIONS = [
     "--dataset", "synthetic", "--batch-size", "4", "--log-every", "3", "--test-every", "8",
     "--test-batches", "4", "--checkpoint-every", "6",
@@ -215,6 +219,27 @@ def test_a_rate_that_came_down_to_0_does_not_go_on(whole):
         settings({**given, "steps": STEPS + 1})
 
 
+@pytest.mark.parametrize("dataset", ["auto", "cifar10"])
+@pytest.mark.parametrize("archive", [False, True])
+def test_nothing_is_made_where_a_run_s_settings_say(dataset, archive, whole, tmp_path, capsys):
+    """Not by a resumption, and not by a command that reads the run."""
+    run, place = tmp_path / "run", tmp_path / "place"
+    run.mkdir()
+    config = json.loads((whole / "default/config.json").read_text())
+    config = {**config, "dataset": dataset, "data_dir": f"{place}/x\x1b[2J"}
+    if archive:
+        pathlib.Path(config["data_dir"]).mkdir(parents=True)
+        (pathlib.Path(config["data_dir"]) / "cifar-10-python.tar.gz").write_bytes(b"archive")
+    (run / "config.json").write_text(json.dumps(config))
+    shutil.copytree(whole / "default/checkpoints", run / "checkpoints", copy_function=os.link)
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["train", "--resume", "--run-dir"], ["evaluate"]):
+        assert cli.main([*command, str(run)]) == 2
+        found = "holds cifar-10-python.tar.gz, and nothing is" if archive else "is not there"
+        assert f"place/x\\x1b[2J {found}" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_the_run_s_own_options_are_not(whole):
     given = {"batch_size": 4, "dataset": "auto", "run_dir": str(whole / "default")}
     assert settings(given).batch_size == 4
@@ -286,19 +311,19 @@ def test_a_damaged_line_of_metrics_is_named_unless_it_is_the_last(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is no record; delete the line"):
-        cut_metrics(path, 3, 1)
+        cut_metrics(path, 3, EVERY_STEP)
     assert path.read_text().count("\n") == 3
     path.write_text('{"step": 1}\n{"step": 3}\n{"st')
-    cut_metrics(path, 2, 1)
+    cut_metrics(path, 2, EVERY_STEP)
     assert path.read_text() == '{"step": 1}\n'
 
 
 def test_the_test_of_the_checkpoint_s_step_is_done_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 3, "loss": 1}\n{"step": 3, "test_accuracy": 1}\n')
-    cut_metrics(path, 4, 1)
+    cut_metrics(path, 4, EVERY_STEP)
     assert path.read_text().count("\n") == 2
-    cut_metrics(path, 3, 1)
+    cut_metrics(path, 3, EVERY_STEP)
     assert path.read_text() == '{"step": 3, "loss": 1}\n'
 
 
@@ -306,5 +331,58 @@ def test_the_line_of_a_last_step_that_is_no_longer_the_last_is_cut(tmp_path):
     path = tmp_path / "metrics.jsonl"
     lines = ['{"step": 4, "loss": 1}', '{"step": 5, "test_accuracy": 1}', '{"step": 6, "loss": 1}']
     path.write_text("".join(f"{line}\n" for line in lines))
-    cut_metrics(path, 6, 4)
+    config = TrainConfig(log_every=4, steps=6)
+    cut_metrics(path, 6, config)
+    assert path.read_text().splitlines() == lines
+    cut_metrics(path, 6, dataclasses.replace(config, steps=7))
     assert path.read_text().splitlines() == lines[:2]
+
+
+@pytest.fixture
+def shared_half(halves, tmp_path):
+    """A half run to damage, which shares its checkpoints with the others."""
+    ignore = shutil.ignore_patterns("checkpoints")
+    run = shutil.copytree(halves / "default", tmp_path / "half", ignore=ignore)
+    checkpoints = halves / "default/checkpoints"
+    shutil.copytree(checkpoints, run / "checkpoints", copy_function=os.link)
+    return runs.open_run(str(run))
+
+
+def test_what_a_power_cut_left_of_result_and_data_stops_no_resumption(shared_half, capsys):
+    """Of files that were written last. What is lost with them is written again."""
+    folder = shared_half.folder
+    result = json.loads((folder / "result.json").read_text())
+    data = (folder / "data.json").read_bytes()
+    contents = {"result.json": bytes(900), "data.json": b"", "checkpoints/checkpoint": bytes(50)}
+    for name, content in contents.items():
+        (folder / name).unlink()
+        (folder / name).write_bytes(content)
+    assert resume(folder) == 0
+    out = capsys.readouterr().out
+    assert "result.json is not JSON" in out
+    assert "data.json is not JSON" in out
+    again = json.loads((folder / "result.json").read_text())
+    assert {k: again[k] for k in ("steps", "final_loss", "test_accuracy_full")} == {
+        k: result[k] for k in ("steps", "final_loss", "test_accuracy_full")
+    }
+    assert again["final_loss"] is not None
+    assert (folder / "data.json").read_bytes() == data
+
+
+class Killed(BaseException):
+    """Ends a run in this process as a kill does: nothing is tidied up."""
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def test_the_picture_comes_before_the_result_that_says_all_is_done(
+    shared_half, monkeypatch, capsys
+):
+    folder = shared_half.folder
+    (folder / "result.json").unlink()
+    monkeypatch.setattr(plots, "curves", kill)
+    with pytest.raises(Killed):
+        resume(folder)
+    assert not (folder / "result.json").exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -257,6 +258,12 @@ def test_a_run_that_diverged_is_refused(run_folder, tmp_path):
     bad = saved.save(tmp_path / "bad.ckpt", values)
     refused([bad, "not finite"], run_folder, tmp_path / "model", checkpoint=bad)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_mount_point_is_refused_before_any_work(run_folder, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: os.fspath(path) == str(tmp_path / "out"))
+    refused(["out is a mount point", "name a folder in it"], run_folder, tmp_path / "out")
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(run_folder, tmp_path):

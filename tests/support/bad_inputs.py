@@ -27,7 +27,6 @@ from support.mistakes import (
 NOISE = np.random.RandomState(5).bytes(4096)
 INDEX = f"{CHECKPOINT}.index"
 SHARD = f"{CHECKPOINT}.data-00000-of-00001"
-STATE = "run/checkpoints/checkpoint"
 DEEP = "[" * 100_000
 ON_RUNS = ("evaluate", "diagnose", "recalibrate")
 
@@ -306,8 +305,6 @@ CHECKPOINTS = {
     f"{CHECKPOINT}0": nothing,
     INDEX: edit(INDEX, lambda data: data[:-1]),
     SHARD: edit(SHARD, lambda data: data[:-1]),
-    STATE: write(STATE, NOISE),
-    "run": write(STATE, 'model_checkpoint_path: "../../../gone"'),
     "run/checkpoints": edit(SHARD, lambda data: data[:100]),
     "state/checkpoint": write("state/checkpoint", ""),
 }
@@ -325,7 +322,7 @@ def files() -> list[Case]:
     for name, make in CHECKPOINTS.items():
         place = "model.ckpt-2" if name.startswith("run/checkpoints") else name
         place = place.removesuffix(".index")
-        if name in (f"{INDEX}/below", f"{CHECKPOINT}0", STATE):
+        if name in (f"{INDEX}/below", f"{CHECKPOINT}0"):
             place = name
         cases.append(Case(("doctor", name), (shown(place),), make))
     cases.append(Case(("audit", META), (META, "ermission"), locked(META), True))

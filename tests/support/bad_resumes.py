@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.bad_inputs import CONFIG, CONFIGS, DEEP, INDEX, NOISE, SHARD
+from support.bad_inputs import CONFIG, CONFIGS, DEEP, INDEX, SHARD
 from support.mistakes import Case, edit, flip, write
 
 RESUME = ("train", "--resume", "--run-dir=run")
@@ -20,10 +20,6 @@ def cases() -> list[Case]:
         Case(("train", "--resume", "--run-dir=nowhere"), ("nowhere",)),
         Case((*RESUME, "--steps=1"), ("--steps 1",)),
         Case((*RESUME, "--batch-size=5", "--seed=3"), ("--batch-size 5", "--seed 3")),
-        Case(RESUME, ("result.json",), write("run/result.json", NOISE)),
-        Case(RESUME, ("result.json",), write("run/result.json", "[]")),
-        Case(RESUME, ("result.json",), write("run/result.json", "{}")),
-        Case(more, ("data.json",), write("run/data.json", DEEP)),
         Case(more, ("other images", "--data-dir"), write("run/data.json", "{}")),
         Case(more, ("model.ckpt-2",), edit(SHARD, flip)),
         Case(more, ("model.ckpt-2",), edit(INDEX, lambda data: data[:-9])),

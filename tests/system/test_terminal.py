@@ -21,6 +21,11 @@ def test_long_lines_are_broken_between_words_on_a_terminal_only(monkeypatch, cap
     assert last == "short"
 
 
+def test_control_characters_are_spelt_out(capsys):
+    show("a\x1b[2Jb\r\x9bc\u202e\udcff\nsecond")
+    assert capsys.readouterr().out == "a\\x1b[2Jb\\r\\x9bc\\u202e\\udcff\nsecond\n"
+
+
 def test_the_width_is_the_terminal_s(monkeypatch):
     shown = on_a_terminal(lambda: show(WORDS), monkeypatch, columns=43)
     assert max(map(len, shown.splitlines())) == 41  # two spaces and eight words, or eight words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,14 +68,16 @@ def write_checkpoint(model: Model, values: Mapping[str, Array], prefix: str) -> 
             shape_and_slices=[""] * len(names),
             tensors=[tensors[name] for name in names],
         )
-        folder, base = os.path.split(os.path.abspath(prefix))
+        place = Path(os.path.abspath(prefix))
         try:
-            with tempfile.TemporaryDirectory(dir=folder, prefix=f".{base[:64]}.") as aside:
-                session.run(save, {**feed, target: os.path.join(aside, base)})
-                _write_graph(model, Path(aside, f"{base}.meta"))
+            with files.folder_aside(place) as aside:
+                session.run(save, {**feed, target: str(aside / place.name)})
+                _write_graph(model, aside / f"{place.name}.meta")
+                files.flush_tree(aside)
                 # The index, by which a checkpoint is found, comes last.
                 for name in sorted(os.listdir(aside), key=lambda name: name.endswith(".index")):
-                    os.rename(os.path.join(aside, name), os.path.join(folder, name))
+                    os.rename(aside / name, place.parent / name)
+                files.flush(place.parent)
         except (OSError, tf.errors.OpError) as error:
             message = getattr(error, "message", None) or files.reason(error)
             reason = message.splitlines()[0]
@@ -125,17 +126,14 @@ def write_saved_model(
             {name: graph.get_tensor_by_name(tensor) for name, tensor in inputs.items()},
             {name: graph.get_tensor_by_name(tensor) for name, tensor in outputs.items()},
         )
-        place = Path(folder)
         key = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         try:
-            with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as aside:
-                filling = Path(aside, "filling")
+            with files.filled_aside(Path(folder)) as filling:
                 builder = tf.saved_model.Builder(str(filling))
                 builder.add_meta_graph_and_variables(
                     session, [tf.saved_model.tag_constants.SERVING], {key: signature}
                 )
                 builder.save()
-                os.rename(filling, place)
         except (OSError, tf.errors.OpError) as error:
             message = getattr(error, "message", None) or files.reason(error)
             raise UserError(
