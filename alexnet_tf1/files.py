@@ -41,7 +41,7 @@ def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
     return data
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Says what the system says of an error, without its number and file name."""
     return getattr(error, "strerror", None) or str(error)
 
