@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf1 import files
+from alexnet_tf1.checkpoint.pattern import refuse_pattern
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.runs import metrics
 
 CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "data.json"
 RUNS = Path("runs")  # where runs are that were given no folder
-MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +47,9 @@ class Run:
           cut_short: whether its last line may be cut short, as a kill leaves it: it is left out.
 
         Raises:
-          UserError: if a line is not a JSON object.
+          UserError: if it cannot be read, or a line is not a record.
         """
-        path = self.folder / METRICS
-        if not os.path.isfile(path):
-            return []
-        lines = files.read_text(path, MAX_METRICS_BYTES).splitlines(keepends=True)
-        if cut_short and lines and not lines[-1].endswith("\n"):
-            del lines[-1]
-        records = []
-        for number, line in enumerate(lines, 1):
-            records.append(files.parse_json(line, f"{path}, line {number}"))
-            if not isinstance(records[-1], dict):
-                raise UserError(f"{path}, line {number} is not a JSON object; delete the line")
-        return records
+        return metrics.read(self.folder / METRICS, cut_short=cut_short)
 
     def result(self) -> dict[str, Any] | None:
         """Reads result.json; None where there is none.
@@ -113,6 +103,7 @@ def create(config: TrainConfig) -> Run:
       UserError: if the folder cannot be made, or holds anything.
     """
     folder = Path(config.run_dir) if config.run_dir else _new_name()
+    refuse_pattern(str(folder))  # nothing that is saved there could be restored
     made: list[Path] = []
     try:
         made = files.make_folders(folder)

@@ -82,6 +82,23 @@ def case_of(value: Any, to: int) -> graph_pb2.GraphDef:
     return graph
 
 
+HANDLES = tf.resource, tf.variant
+
+
+def without_value(*types: int) -> graph_pb2.GraphDef:
+    """A reduction along axes that are a constant of a type that has no value, or holds none."""
+    graph = nodes(("x", "Placeholder", []))
+    graph.node[0].attr["dtype"].type = tf.float32.as_datatype_enum
+    for kind in types:
+        for size in (0, 1, 2):
+            axes = graph.node.add(name=f"axes{kind}_{size}", op="Const")
+            tensor = axes.attr["value"].tensor
+            tensor.dtype = kind
+            tensor.tensor_shape.dim.add(size=size)
+            graph.node.add(name=f"mean{kind}_{size}", op="Mean", input=["x", axes.name])
+    return graph
+
+
 ENDLESS = {
     "squares": squares("Mul", np.int32(7)),
     "powers": squares("Pow", np.int32(7)),
@@ -97,6 +114,7 @@ ENDLESS = {
     "huge number": nodes(("a", "NoOp", []), ("b", "Identity", ["a:" + "9" * 5_000])),
     "not a number": case_of(np.float32(np.nan), tf.int32.as_datatype_enum),
     "infinity": case_of(np.float32(np.inf), tf.int32.as_datatype_enum),
+    "no value": without_value(*(kind.as_datatype_enum for kind in (tf.string, *HANDLES)), 120),
     "no type": case_of(np.float32(1), 9_999),
 }
 
