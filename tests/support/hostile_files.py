@@ -61,6 +61,21 @@ def parameters(count: int) -> graph_pb2.GraphDef:
     return graph
 
 
+def doubling(depth: int) -> graph_pb2.GraphDef:
+    """Functions that call the one before twice, and the first of which takes square roots."""
+    graph = nodes(("x", "Placeholder", []), ("y", f"f{depth - 1}", ["x"]))
+    graph.node[0].attr["dtype"].type = tf.float32.as_datatype_enum
+    for level in range(depth):
+        function = graph.library.function.add()
+        function.signature.name, op = f"f{level}", f"f{level - 1}" if level else "Sqrt"
+        function.signature.input_arg.add(name="a")
+        function.signature.output_arg.add(name="r")
+        function.node_def.add(name="n0", op=op, input=["a"])
+        function.node_def.add(name="n1", op=op, input=["n0:r:0"])
+        function.ret["r"] = "n1:r:0"
+    return graph
+
+
 def recursion() -> graph_pb2.GraphDef:
     graph = nodes(("a", "f", []))
     function = graph.library.function.add()
