@@ -230,7 +230,7 @@ def import_tensorflow() -> None:
 
     TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
     write while they are loaded. Warnings of TensorFlow's Python about its own deprecated calls are
-    silenced too: a user of this program can do nothing about them.
+    silenced too: a user of this program can do nothing about them. Its errors are raised.
 
     Raises:
       UserError: if it cannot be imported.
@@ -244,7 +244,7 @@ def import_tensorflow() -> None:
     try:
         import tensorflow
 
-        tensorflow.get_logger().setLevel("ERROR")
+        tensorflow.get_logger().setLevel("CRITICAL")
     except ImportError as error:
         reason = str(error).strip().partition("\n")[0]
         if "failed to map" in reason:
