@@ -25,8 +25,10 @@ BROKEN = 70  # an error of the program itself: EX_SOFTWARE of sysexits.h
 
 def train(resume: bool, quiet: bool, **given: Any) -> int:
     """Trains the network."""
+    from alexnet_tf1.distributed.launch import end_with_launcher
     from alexnet_tf1.runs.resume import settings
 
+    end_with_launcher()
     cluster = from_environment()
     signal: int | None
     if cluster and not cluster.is_chief:  # only the chief has a run folder
