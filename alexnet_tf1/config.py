@@ -13,6 +13,7 @@ _POSITIVE = (
     "steps", "batch_size", "log_every", "test_every", "test_batches", "checkpoint_every", "keep",
     "devices", "worker_timeout",
 )  # fmt: skip
+MOST = 10**9  # of anything that is counted; TensorFlow counts in 32 bits here and there
 FLOAT32_MAX = 3.4e38  # a little less; Adam's rate is a float32 tensor
 
 
@@ -88,10 +89,11 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), hints[field.name])
         for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{option(name)} {getattr(self, name)} is too small; use at least 1"
-                )
+            value = getattr(self, name)
+            if value < 1:
+                raise UserError(f"{option(name)} {value} is too small; use at least 1")
+            if value > MOST:
+                raise UserError(f"{option(name)} {value} is too large; use at most {MOST:,}")
         for name, usual in (("learning_rate", 1e-3), ("muon_rate", 0.02)):
             rate = getattr(self, name)
             if not 0 < rate <= FLOAT32_MAX:  # False for NaN; exact for any integer

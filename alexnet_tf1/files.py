@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from alexnet_tf1.errors import UserError
 
@@ -33,13 +33,10 @@ def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
       UserError: if it is missing, no regular file, too large or cannot be read.
     """
     try:
-        status = os.stat(path)  # asked before it is opened: a pipe would wait for its writer
-        if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{path} is a folder, not a file; {remedy}")
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is not a regular file; {remedy}")
-        with open(path, "rb") as file:
-            data = file.read(min(status.st_size, most) + 1)
+        with open_regular(path) as file:
+            data = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a file; {remedy}") from None
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {remedy}") from None
     except (OSError, ValueError) as error:  # ValueError: no name that the system can be asked for
@@ -49,7 +46,21 @@ def read_bytes(path: str | os.PathLike[str], most: int, remedy: str) -> bytes:
     return data
 
 
-def reason(error: Exception) -> str:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file to be read: a pipe would wait for its writer, a device never end.
+
+    Raises:
+      OSError: if it is none, or cannot be opened.
+    """
+    mode = os.stat(path).st_mode  # asked before it is opened
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return open(path, "rb")
+
+
+def reason(error: BaseException) -> str:
     """Says what the system says of an error, without its number and file name."""
     return getattr(error, "strerror", None) or str(error)
 
@@ -73,7 +84,7 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path, MAX_JSON_BYTES), str(path))
 
 
-def parse_json(text: str, source: str) -> Any:
+def parse_json(text: str | bytes, source: str) -> Any:
     """Parses JSON; `source` names the text where it is not JSON (UserError)."""
     try:
         return json.loads(text)

@@ -21,6 +21,10 @@ INTRODUCTION = """\
 
 Written by `python docs/paste_help.py` from the program's parsers. `alexnet-tf1 COMMAND --help` says
 the same. [guide.md](guide.md) shows the commands at work.
+
+Exit status: 0 done; 1 faults were found; 2 bad usage or bad input; 70 an error of the program
+itself, of which `--debug`, before or after any command, shows the place; 128 + N stopped by signal
+N. An error is one line on standard error.
 """
 WIDTH, COLUMN = 100, 30
 
@@ -34,7 +38,8 @@ def page() -> str:
 
 def _section(name: str, command: argparse.ArgumentParser) -> str:
     """Lays out one command: what it does, how it is called, its operands and options."""
-    actions = [a for a in command._actions if not isinstance(a, argparse._HelpAction)]
+    shown = [a for a in command._actions if a.help != argparse.SUPPRESS]
+    actions = [a for a in shown if not isinstance(a, argparse._HelpAction)]
     operands = [_signature(a) for a in actions if not a.option_strings]
     call = " ".join(["alexnet-tf1", name, *operands, "[options]"])
     description = textwrap.fill(command.description or "", WIDTH)

@@ -47,7 +47,7 @@ def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in fault(tmp_path / "pipe")
+    assert "Not a regular file" in fault(tmp_path / "pipe")
     assert "is a folder" in fault(tmp_path)
     assert "is missing" in fault(tmp_path / "none")
     assert "cannot be read" in fault(tmp_path / ("a" * 5000))

@@ -35,7 +35,7 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "IMAGES_PER_FILE", targets.IMAGES)
 
 
-Explore = Callable[[Callable[[Any], Any], st.SearchStrategy[Any], int], int]
+Explore = functools.partial[int]  # of `_explore`, for so many seconds
 
 
 @pytest.fixture(params=[0.0, pytest.param(SOAK_SECONDS, marks=pytest.mark.soak)])
@@ -212,11 +212,16 @@ ATTRIBUTES = "value dtype T DstT is_training axis begin_mask body cond then_bran
 
 
 @st.composite
-def edited(draw: Any) -> Any:
-    """A MetaGraph after a few edits of its nodes, as a graph and not as bytes."""
+def edited(draw: Any, graphs: tuple[int, ...] = ()) -> Any:
+    """A MetaGraph after a few edits of its nodes, as a graph and not as bytes.
+
+    It is the small one, or one of the real ones where their numbers are given.
+    """
     import tensorflow.compat.v1 as tf
 
-    meta = tf.MetaGraphDef.FromString(targets.valid_graph())
+    number = draw(st.sampled_from(graphs)) if graphs else None
+    valid = targets.valid_graph() if number is None else targets.real_graph(number)
+    meta = tf.MetaGraphDef.FromString(valid)
     graph = meta.graph_def
     names = [node.name for node in graph.node]
     for name in ("f", "g"):
@@ -228,7 +233,9 @@ def edited(draw: Any) -> Any:
         function.ret["r"] = draw(st.sampled_from(["n:r:0", "a", "n", "nothing", "n:x:y"]))
     for _ in range(draw(st.integers(1, 8))):
         node = graph.node[draw(st.integers(0, len(graph.node) - 1))]
-        kind = draw(st.sampled_from(["op", "input", "input", "attr", "name", "drop", "cut"]))
+        kind = draw(
+            st.sampled_from(["op", "input", "input", "attr", "value", "name", "drop", "cut"])
+        )
         if kind == "op":
             node.op = draw(st.sampled_from(OPS))
         elif kind == "input":
@@ -243,6 +250,11 @@ def edited(draw: Any) -> Any:
             with contextlib.suppress(DecodeError):
                 value.ParseFromString(draw(st.binary(max_size=20)))
             value.type = draw(st.integers(0, 200))
+        elif kind == "value":  # a constant, perhaps of a type that has none, or of no elements
+            tensor = node.attr["value"].tensor
+            tensor.dtype = draw(st.integers(0, 30) | st.integers(100, 130))
+            for _ in range(draw(st.integers(0, 2))):
+                tensor.tensor_shape.dim.add(size=draw(st.sampled_from([-1, 0, 1, 2, 1 << 62])))
         elif kind == "name":
             node.name = draw(st.sampled_from(names) | st.text(max_size=3))
         elif kind == "drop":
@@ -259,6 +271,19 @@ def test_graphs(explore: Explore) -> None:
         return targets.checked_report(audit_graph(meta))
 
     assert explore(check, edited(), 250) > 0
+
+
+def test_real_graphs(explore: Explore) -> None:
+    """As `test_graphs`, of our own network and of the corpus: loops, functions, Keras, frozen."""
+    from alexnet_tf1.batchnorm.audit import audit_graph
+
+    is_soak = explore.args[0] > 0
+    graphs = tuple(range(500)) if is_soak else (0, 40, 120)
+
+    def check(meta: Any) -> Any:
+        return targets.checked_report(audit_graph(meta))
+
+    assert explore(check, edited(graphs), 200 if is_soak else 12) > 0
 
 
 # ---- the checkpoint reader ---------------------------------------------------------------------

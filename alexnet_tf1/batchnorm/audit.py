@@ -261,15 +261,17 @@ def _evidence(
     layers: Iterable[Layer], whole: Evidence, judging: Mapping[str, list[Tensor]]
 ) -> list[Evidence]:
     """By layer, what is known of the outputs that judge it; of all, where none passes through."""
-    known: dict[tuple[Tensor, ...], Evidence] = {}
+    known: dict[int, Evidence] = {}  # by the list of outputs: most layers share one
+    none: list[Tensor] = []
     found = []
     for layer in layers:
-        outputs = tuple(judging.get(layer.name, ()))
-        if outputs not in known:
+        outputs = judging.get(layer.name, none)
+        if id(outputs) not in known:
             read = whole.inference.data_cone(outputs)
             run = whole.inference.executed(t.node for t in outputs)
-            known[outputs] = dataclasses.replace(whole, read=read, run=run)
-        found.append(known[outputs] if known[outputs].infers(layer) else whole)
+            known[id(outputs)] = dataclasses.replace(whole, read=read, run=run)
+        own = known[id(outputs)]
+        found.append(own if own.infers(layer) else whole)
     return found
 
 

@@ -29,6 +29,9 @@ class Towers:
     outputs: dict[Network, list[Tensor]] = field(default_factory=dict)
     only_training: dict[Network, list[Tensor]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._at = {site.node: k for k, layer in enumerate(self.layers) for site in layer.sites}
+
     def sort(self, ends: Iterable[End]) -> None:
         """Sorts the ends into outputs and those of networks that only train here."""
         by_network: dict[Network, list[End]] = {}
@@ -62,7 +65,7 @@ class Towers:
         Training runs it, its layers normalise with the batch, and no switch changes any of them.
         """
         read = {t.node for t in self.inference.data_cone([end.tensor])}
-        met = [layer for layer in self.layers if any(s.node in read for s in layer.sites)]
+        met = [self.layers[k] for k in sorted({self._at[n] for n in read if n in self._at})]
         own = [x for x in met if self.networks.of_layer(x) in (end.network, frozenset())]
         on_batch: list[Site] = []
         for layer in own or met:  # a network without layers trains where those before it do

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.files import open_regular
 
 _FIRST = b"version https://git-lfs.github.com/spec/"
 
@@ -17,6 +17,6 @@ def refuse_pointer(path: str | os.PathLike[str]) -> None:
       UserError: if it is a Git LFS pointer.
       OSError: if it cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         if file.read(len(_FIRST)) == _FIRST:
             raise UserError(f"{path} is a Git LFS pointer, not the file; run `git lfs pull`")

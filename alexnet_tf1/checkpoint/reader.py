@@ -7,7 +7,6 @@ SSTable of BundleEntryProto) is read and validated here first, and only then ope
 
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +18,11 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from alexnet_tf1.checkpoint import sstable, v1
 from alexnet_tf1.checkpoint.find import resolve
+from alexnet_tf1.checkpoint.pattern import refuse_pattern
 from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.checkpoint.sstable import DamagedError
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.files import open_regular
 
 _MAX_RANK = 254  # of a tensorflow::TensorShape
 _TAKE_ANOTHER = "copy it again or give another checkpoint"
@@ -60,7 +61,7 @@ class Checkpoint:
         index = Path(f"{self.prefix}.index")
         try:
             if index.is_file():
-                _refuse_pattern(self.prefix)
+                refuse_pattern(self.prefix)
                 self._open(index, names_suffice)
                 return
             refuse_pointer(self.prefix)
@@ -120,7 +121,7 @@ def verify(prefix: str) -> None:
       OSError: if a file is missing or cannot be read.
       UserError: if TensorFlow cannot take this path.
     """
-    _refuse_pattern(prefix)
+    refuse_pattern(prefix)
     index = Path(f"{prefix}.index")
     if index.exists() and not index.is_file():
         raise DamagedError("its index is not a file")
@@ -132,14 +133,6 @@ def verify(prefix: str) -> None:
             _native(reader.get_tensor, name)
         except DamagedError as error:
             raise DamagedError(f"{name} cannot be read: {error}") from None
-
-
-def _refuse_pattern(prefix: str) -> None:
-    if re.search(r"[\[\\]", prefix):
-        raise UserError(
-            f"{prefix}: TensorFlow takes [ and \\ in a path for a pattern, here and in "
-            "Saver.restore; rename the folder or the file"
-        )
 
 
 def _native(call: Any, *arguments: str) -> Any:
@@ -183,10 +176,8 @@ def _shard_sizes(index: Path, count: int) -> list[int]:
     sizes = []
     for shard in range(count):
         name = f"{index.name.removesuffix('.index')}.data-{shard:05d}-of-{count:05d}"
-        if (index.parent / name).is_fifo():  # to open one is to wait for its writer
-            raise DamagedError(f"data file {shard} is not a file")
         refuse_pointer(index.parent / name)
-        with (index.parent / name).open("rb") as file:
+        with open_regular(index.parent / name) as file:
             sizes.append(os.fstat(file.fileno()).st_size)
     return sizes
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from alexnet_tf1.files import open_regular
+
 _FOOTER = 48
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _TRAILER = 5  # type of compression, CRC-32C
@@ -34,7 +36,7 @@ def check_magic(path: Path) -> None:
       DamagedError: if it is no such table.
       OSError: if it cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         _footer(file)
 
 
@@ -47,7 +49,7 @@ def entries(path: Path) -> Iterator[tuple[bytes, bytes]]:
       DamagedError: if it is no such table.
       OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         left = file.seek(0, 2)
         for _, handle in _block(file, *_footer(file)):
             offset, size, _ = _handle(handle, 0)
@@ -66,7 +68,7 @@ def verify(path: Path) -> None:
       DamagedError: if a byte is not what was written.
       OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = file.seek(0, 2)
         if length > _MAX_VERIFIED:
             raise DamagedError(f"its index is too large to be checked, {length} bytes")

@@ -18,6 +18,10 @@ def text(given: str) -> str:
     """Reads a name; an empty one, as an unset shell variable gives, is refused."""
     if not given.strip():
         raise argparse.ArgumentTypeError("nothing is given; leave the option out for its default")
+    try:
+        given.encode()
+    except UnicodeEncodeError:  # TensorFlow takes no other
+        raise argparse.ArgumentTypeError(f"{given} is not UTF-8; rename it") from None
     return given
 
 
@@ -363,6 +367,8 @@ def parser() -> Parser:
         description="A TF1-graph AlexNet for CIFAR-10, and tools for batch-normalisation faults.",
     )
     whole.add_argument("--version", action="version", version=alexnet_tf1.__version__)
+    debug = "after an error of the program itself, show where; also after COMMAND"
+    whole.add_argument("--debug", action="store_true", help=debug)
     group = whole.add_subparsers(required=True, metavar="COMMAND")
     for command, (summary, arguments) in COMMANDS.items():
         name, description = command.__name__, " ".join((command.__doc__ or "").split())
@@ -370,4 +376,6 @@ def parser() -> Parser:
         added.set_defaults(command=command)
         for name, settings in arguments:
             added.add_argument(name, **settings)
+        hidden = argparse.SUPPRESS  # and no default: it would undo what stands before COMMAND
+        added.add_argument("--debug", action="store_true", default=hidden, help=hidden)
     return whole

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +17,18 @@ from alexnet_tf1.errors import UserError
 from alexnet_tf1.recipes.presets import settings_from
 from alexnet_tf1.reporting.text import one_line
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.system.terminal import columns, show
+from alexnet_tf1.system.terminal import columns, show, write
 
 DONE, FAULTS, BAD_INPUT = 0, 1, 2
+BROKEN = 70  # an error of the program itself: EX_SOFTWARE of sysexits.h
 
 
 def train(resume: bool, quiet: bool, **given: Any) -> int:
     """Trains the network."""
+    from alexnet_tf1.distributed.launch import end_with_launcher
     from alexnet_tf1.runs.resume import settings
 
+    end_with_launcher()
     cluster = from_environment()
     signal: int | None
     if cluster and not cluster.is_chief:  # only the chief has a run folder
@@ -127,7 +129,7 @@ def audit(
         if not as_json:
             show(output.faults(model, found))
     if as_json:
-        print(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
+        write(json.dumps(reports if len(models) > 1 else reports[0], indent=2))
     return status
 
 
@@ -203,14 +205,7 @@ def env(as_json: bool) -> int:
 
     If there is an NVIDIA GPU that TensorFlow does not use, one line says why and what to install.
     """
-    try:
-        import_tensorflow()
-    except ImportError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"TensorFlow cannot be imported ({reason}); "
-            'pip install --force-reinstall "tensorflow>=2.16,<3"'
-        ) from None
+    import_tensorflow()
     from alexnet_tf1.system import environment
 
     return _show(environment.environment(), output.environment, as_json)
@@ -242,26 +237,33 @@ def import_tensorflow() -> None:
     """Imports TensorFlow and keeps its start-up messages off the console.
 
     TF_CPP_MIN_LOG_LEVEL silences what is logged later, but not the lines that the C++ libraries
-    write while they are loaded. Those go to a file, which is shown if the import fails. Warnings
-    of TensorFlow's Python about its own deprecated calls are silenced too: a user of this program
-    can do nothing about them.
+    write while they are loaded. Warnings of TensorFlow's Python about its own deprecated calls are
+    silenced too: a user of this program can do nothing about them. Its errors are raised.
+
+    Raises:
+      UserError: if it cannot be imported.
+      MemoryError: if its libraries do not fit into the memory that the process may have.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     console = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            import tensorflow
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import tensorflow
 
-            tensorflow.get_logger().setLevel("ERROR")
-        except BaseException:
-            messages.seek(0)
-            os.write(console, messages.read())
-            raise
-        finally:
-            os.dup2(console, 2)
-            os.close(console)
+        tensorflow.get_logger().setLevel("CRITICAL")
+    except ImportError as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "failed to map" in reason:
+            raise MemoryError from error
+        raise UserError(
+            f"TensorFlow cannot be imported ({reason}); "
+            'pip install --force-reinstall "tensorflow>=2.16,<3"'
+        ) from error
+    finally:
+        os.dup2(console, 2)
+        os.close(console)
 
 
 def _show(
@@ -269,7 +271,7 @@ def _show(
 ) -> int:
     """Prints a result as text for people or as one JSON document; the status tells of faults."""
     if as_json:
-        print(json.dumps(found, indent=2))
+        write(json.dumps(found, indent=2))
     else:
         show(form(found))
     return FAULTS if found.get("faults") else DONE

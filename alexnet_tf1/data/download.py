@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import shutil
 import tarfile
 import tempfile
@@ -141,7 +142,13 @@ class _BoundedGzip(gzip.GzipFile):
 def _copy_members(archive: Path, wanted: set[tuple[str, str]], into: Path) -> int:
     """Copies the members at the wanted paths; returns how many there were."""
     remaining = set(wanted)
-    with _BoundedGzip(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+    if os.path.getsize(archive) > MAX_ARCHIVE_BYTES:  # zeros may follow, and gzip reads them all
+        raise tarfile.ReadError(f"it has more than {MAX_ARCHIVE_BYTES} bytes")
+    with (
+        files.open_regular(archive) as file,
+        _BoundedGzip(fileobj=file) as stream,
+        tarfile.open(fileobj=stream, mode="r:") as tar,
+    ):
         for member in tar:
             if not 0 <= member.size <= MAX_ARCHIVE_BYTES - member.offset_data:
                 raise tarfile.ReadError(f"{member.name[:80]!r} has {member.size} bytes")

@@ -86,11 +86,14 @@ def _addresses(cluster: Any) -> tuple[tuple[str, ...], bool]:
         raise UserError(f"{VARIABLE}: cluster.chief names {chiefs} addresses; there is one chief")
     if not found:
         raise UserError(f"{VARIABLE}: cluster names no worker; write {_LIKE}")
+    seen: dict[str, str] = {}
     for address in found:
-        if found.count(address) > 1:
+        if other := seen.get(_as_one(address)):
+            both = address if other == address else f"{other}, as {address},"
             raise UserError(
-                f"{VARIABLE}: the address {address} is there twice; give each worker its own port"
+                f"{VARIABLE}: the address {both} is there twice; give each worker its own port"
             )
+        seen[_as_one(address)] = address
     return tuple(found), chiefs == 1
 
 
@@ -101,6 +104,13 @@ def _address(given: Any, place: str) -> str:
             f"{VARIABLE}: {place} {given!r} is no address; write HOST:PORT, e.g. 10.0.0.1:2222"
         )
     return match[0].lower()
+
+
+def _as_one(address: str) -> str:
+    """The same text for all spellings of an address of this machine, which has each port once."""
+    host, _, port = address.rpartition(":")
+    is_local = host in ("localhost", "[::1]") or re.fullmatch(r"127(\.[0-9]+){3}", host)
+    return f"{'localhost' if is_local else host}:{int(port)}"
 
 
 def _task(given: Any, workers: int, has_chief: bool) -> int:

@@ -56,7 +56,7 @@ def tell(peers: Peers, message: Mapping[str, Any] | None) -> dict[str, Any]:
     """Passes the chief's JSON-ready message to every worker, which gets it back; theirs is None.
 
     Raises:
-      UserError: if a worker is lost.
+      UserError: if a worker is lost, or they do not agree in time.
     """
     text = json.dumps(message).encode()
     if len(text) > _MOST_TEXT:
@@ -66,8 +66,15 @@ def tell(peers: Peers, message: Mapping[str, Any] | None) -> dict[str, Any]:
         given = tf.placeholder(tf.int32, [_MOST_TEXT])
         workers, is_chief = len(peers.cluster.addresses), peers.cluster.is_chief
         (told,) = from_chief([given], workers, is_chief=is_chief, first_key=_TEXT_KEY)
+        options = meeting(_RUN_KEY)
+        options.timeout_in_ms = int(1000 * peers.patience_s)
         try:
-            found = session.run(told, {given: padded}, meeting(_RUN_KEY))
+            found = session.run(told, {given: padded}, options)
+        except tf.errors.DeadlineExceededError:
+            raise UserError(
+                f"the workers did not agree within {peers.patience_s:.0f} s, though a server "
+                "answers at every address of TF_CONFIG; does another cluster use one of them?"
+            ) from None
         except tf.errors.OpError as error:
             raise peers.explain(error) from None
     heard: dict[str, Any] = json.loads(found.astype(np.uint8).tobytes())

@@ -37,6 +37,7 @@ class Peers:
     Attributes:
       cluster: who trains.
       target: of this worker's sessions.
+      patience_s: how long a worker is waited for.
     """
 
     def __init__(self, cluster: Cluster, devices: int, patience_s: float) -> None:
@@ -47,10 +48,11 @@ class Peers:
         """
         self.cluster = cluster
         self._others = [t for t in range(len(cluster.addresses)) if t != cluster.task]
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._silent_s = min(patience_s, SILENT_S)
         self._devices = devices
         self._lost: list[int] = []
+        self._strangers: set[int] = set()  # where a server answered that is none of this cluster
         self._session: Any = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -94,14 +96,18 @@ class Peers:
         Raises:
           UserError: if one does not come in time.
         """
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self.patience_s
         missing = self._others
         while missing:
             left = deadline - time.monotonic()
             if left <= 0:
+                others = sorted(self._strangers.intersection(missing))
                 raise UserError(
-                    f"{self._names(missing)} did not come within {self._patience_s:.0f} s; start "
-                    "every worker that TF_CONFIG names, or wait longer with --worker-timeout"
+                    f"{self._names(others)} did not come: another server answers there; give each "
+                    "worker an address of its own in TF_CONFIG"
+                    if others
+                    else f"{self._names(missing)} did not come within {self.patience_s:.0f} s; "
+                    "start every worker that TF_CONFIG names, or wait longer with --worker-timeout"
                 )
             # Not longer, so that Ctrl-C is heard.
             missing = self._silent(missing, min(left, 1.0))
@@ -156,7 +162,12 @@ class Peers:
         target = f"grpc://{self.cluster.addresses[task]}"
         try:
             with tf.Session(target, graph=tf.Graph(), config=config) as session:
-                return bool(session.list_devices())
+                devices = session.list_devices()
+            own = f"/job:worker/replica:0/task:{task}/"
+            found = bool(devices) and devices[0].name.startswith(own)  # the server's own come first
+            if not found:
+                self._strangers.add(task)
+            return found
         except tf.errors.OpError:
             return False
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, Final
 from alexnet_tf1 import files
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.reporting import compare_table
-from alexnet_tf1.reporting import text as report
 from alexnet_tf1.runs import folder as runs
+from alexnet_tf1.runs.metrics import number
 
 TABLE, PICTURE = "compare.md", "compare.png"
 MOST_RUNS: Final = 100  # more cannot be told apart in a picture
@@ -24,8 +23,6 @@ OF_LOGGING: Final = (
     *("checkpoint_every", "keep", "worker_timeout"),
 )
 NOT_COMPARED: Final = (*OF_LOGGING, "steps", "dataset")  # these have a column of their own
-MOST_STEPS: Final = 2**53  # above, floats skip whole numbers
-LARGEST: Final = 1e30  # matplotlib has no axis for much more
 DRAWN: Final = ("loss", "accuracy", "test_accuracy", "batch_statistics_accuracy")
 FIGURES: Final = (
     "test_accuracy_full",
@@ -88,17 +85,11 @@ def compare(folders: Sequence[str], out: str = ".") -> dict[str, Any]:
 
 
 def _metrics(run: runs.Run) -> list[dict[str, Any]]:
-    """Reads the logged values that are drawn, and checks that each is a number."""
-    metrics = []
-    for number, record in enumerate(run.metrics(cut_short=True), 1):
-        source = f"{run.folder / runs.METRICS}, line {number}"
-        step = record.get("step")
-        if not isinstance(step, int) or not 0 <= step < MOST_STEPS:
-            raise UserError(f"{source} names no step; delete the line")
-        values = {key: _number(record, key, source) for key in DRAWN}
-        known = {key: value for key, value in values.items() if value is not None}
-        metrics.append({"step": step, **known})
-    return metrics
+    """Reads the logged values that are drawn."""
+    return [
+        {key: record[key] for key in ("step", *DRAWN) if record.get(key) is not None}
+        for record in run.metrics(cut_short=True)
+    ]
 
 
 def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -108,8 +99,8 @@ def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
     if logged > result.get("steps", 0):  # the run went on after the result was written
         result = {"dataset": result.get("dataset")}
     source = str(run.folder / runs.RESULT)
-    figures = {key: _number(result, key, source) for key in FIGURES}
-    loss = _number(result, "final_loss", source)
+    figures = {key: number(result, key, source) for key in FIGURES}
+    loss = number(result, "final_loss", source)
     if loss is None:
         loss = next((record["loss"] for record in reversed(metrics) if "loss" in record), None)
     device = result.get("device")
@@ -122,22 +113,9 @@ def _row(run: runs.Run, metrics: list[dict[str, Any]]) -> dict[str, Any]:
         "finished": figures["test_accuracy_full"] is not None and steps >= run.config.steps,
         "final_loss": loss,
         **figures,
-        "resumed_after_step": _number(result, "resumed_after_step", source),
+        "resumed_after_step": number(result, "resumed_after_step", source),
         "device": device if isinstance(device, str) else None,
     }
-
-
-def _number(values: dict[str, Any], key: str, source: str) -> Any:
-    """Reads a number, or None if there is none; refuses all else, and what is out of range."""
-    value = values.get(key)
-    if value is None:
-        return None
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    least, most = (0, 1) if "accuracy" in key else (-LARGEST, LARGEST)
-    if not is_number or not least <= value <= most:  # so is NaN
-        said = report.one_line(json.dumps(value))[:40]
-        raise UserError(f"{source}: {key} cannot be {said}; restore it from a copy")
-    return value
 
 
 def _dataset(run: runs.Run, result: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from alexnet_tf1.reporting.text import aligned, listed, one_line
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.system import hardware
 from alexnet_tf1.system.gpu import Finding
-from alexnet_tf1.system.terminal import broken, columns, show
+from alexnet_tf1.system.terminal import broken, columns, show, write
 
 Rows = list[tuple[str, str]]  # label, text
 
@@ -81,11 +81,17 @@ def _show(rows: Rows, warnings: Rows) -> None:
     """
     width = columns(sys.stdout)
     terminal = rich.console.Console(force_terminal=sys.stdout.isatty(), highlight=False)
+    lines = []
     for number, line in enumerate(aligned([*rows, *warnings])):
         line = one_line(line)
         label, colon, text = (broken(line, width) if width else line).partition(":")
         colour = "cyan" if number < len(rows) else "yellow"
-        terminal.print(Text.assemble((label + colon, colour), text), soft_wrap=True)
+        # Not printed by Rich, which ends the process where nobody reads any more.
+        with terminal.capture() as captured:
+            coloured = Text.assemble((label + colon, colour), text)
+            terminal.print(coloured, soft_wrap=True, end="")
+        lines.append(captured.get())
+    write("\n".join(lines))
 
 
 def _before(run: runs.Run, data: Dataset, net: AlexNet) -> Rows:

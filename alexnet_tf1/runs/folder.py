@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf1 import files
+from alexnet_tf1.checkpoint.pattern import refuse_pattern
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.runs import recovery
+from alexnet_tf1.runs import metrics, recovery
 
 CONFIG, METRICS, RESULT, DATA = "config.json", "metrics.jsonl", "result.json", "data.json"
 CHECKPOINTS, LOCK = "checkpoints", "lock"
 RUNS = Path("runs")  # where runs are that were given no folder
-MAX_METRICS_BYTES = 1 << 28  # a line has some 100, and a run rarely 10,000 lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +51,9 @@ class Run:
           cut_short: whether its last line may be cut short, as a kill leaves it: it is left out.
 
         Raises:
-          UserError: if a line is not a JSON object.
+          UserError: if it cannot be read, or a line is not a record.
         """
-        path = self.folder / METRICS
-        if not os.path.isfile(path):
-            return []
-        lines = files.read_text(path, MAX_METRICS_BYTES).splitlines(keepends=True)
-        if cut_short and lines and not lines[-1].endswith("\n"):
-            del lines[-1]
-        records = []
-        for number, line in enumerate(lines, 1):
-            records.append(files.parse_json(line, f"{path}, line {number}"))
-            if not isinstance(records[-1], dict):
-                raise UserError(f"{path}, line {number} is not a JSON object; delete the line")
-        return records
+        return metrics.read(self.folder / METRICS, cut_short=cut_short)
 
     def result(self) -> dict[str, Any] | None:
         """Reads result.json; None where there is none.
@@ -158,6 +147,7 @@ def create(config: TrainConfig) -> Run:
         killed.
     """
     folder = Path(config.run_dir) if config.run_dir else RUNS
+    refuse_pattern(str(folder))  # nothing that is saved there could be restored
     made: list[Path] = []
     try:
         made = files.make_folders(folder)

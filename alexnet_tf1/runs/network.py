@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from alexnet_tf1.alexnet import AlexNet, build_alexnet
-from alexnet_tf1.checkpoint.reader import Checkpoint
+from alexnet_tf1.checkpoint.reader import Checkpoint, Variable
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.data.load import load_dataset
@@ -91,6 +91,25 @@ def restore_chosen(session: Any, net: AlexNet, run: runs.Run, chosen: str | None
             is_there, path = os.path.isfile(f"{path}.index"), run.checkpoint(chosen)
             if is_there:
                 raise
+
+
+def restore_all(session: Any, saver: Any, checkpoint: str) -> None:
+    """Restores every variable of the graph, as training that goes on needs them.
+
+    Raises:
+      UserError: if the checkpoint lacks one, or has it in another shape or type.
+    """
+    saved = Checkpoint(checkpoint).variables
+    for variable in tf.global_variables():
+        needed = Variable(variable.dtype.base_dtype, tuple(variable.shape.as_list()))
+        found = saved.get(variable.op.name)
+        if found != needed:
+            said = f"{found.dtype.name} {list(found.shape)}" if found else "missing"
+            raise UserError(
+                f"{checkpoint} is not of this run: {variable.op.name} is {said}, not "
+                f"{needed.dtype.name} {list(needed.shape)}; remove it, or restore it from a copy"
+            )
+    saver.restore(session, checkpoint)
 
 
 def load_data(run: runs.Run, data_dir: str | None) -> Dataset:

@@ -1,7 +1,7 @@
 """Finds where an interrupted run goes on, so that it ends in the bits it would have ended in."""
 
 import dataclasses
-import json
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from alexnet_tf1.data import cifar10
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.runs import folder as runs
-from alexnet_tf1.runs import recovery
+from alexnet_tf1.runs import metrics, recovery
 
 # The options that a resumed run may be given anew.
 MAY_DIFFER = ("run_dir", "data_dir", "steps", "devices", "worker_timeout")
@@ -152,25 +152,23 @@ def cut_metrics(path: Path, step: int, config: TrainConfig) -> None:
     Raises:
       UserError: if another line is not a record.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
-    data = files.read_bytes(path, runs.MAX_METRICS_BYTES, files.RESTORE)
+    data = files.read_bytes(path, metrics.MAX_BYTES, files.RESTORE)
     lines = data.splitlines(keepends=True)
     kept = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            tested = "test_accuracy" in record
-            again = record["step"] > step or (record["step"] == step and tested)
-            was_last = (
-                not tested
-                and record["step"] % config.log_every != 0
-                and record["step"] != config.steps
-            )
-        except (ValueError, TypeError, KeyError, RecursionError):
+            record = metrics.record(line, f"{path}, line {number}")
+        except UserError:
             if number == len(lines):
                 break
-            raise UserError(f"{path}, line {number} is no record; delete the line") from None
+            raise
+        tested = "test_accuracy" in record
+        again = record["step"] > step or (record["step"] == step and tested)
+        was_last = (
+            not tested and record["step"] % config.log_every != 0 and record["step"] != config.steps
+        )
         if not again and not was_last:
             kept.append(line if line.endswith(b"\n") else line + b"\n")
     if kept != lines:

@@ -19,6 +19,7 @@ from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.reporting import confusion, console, event_images, progress
 from alexnet_tf1.reporting.console import Console
 from alexnet_tf1.runs.folder import METRICS, Run
+from alexnet_tf1.runs.network import restore_all
 from alexnet_tf1.runs.resume import Start
 from alexnet_tf1.runs.saving import save
 from alexnet_tf1.runs.schedule import check_finite, steps_until_due
@@ -92,7 +93,7 @@ class RunHooks(contextlib.ExitStack):
         session.run(self._initialise)
         self._out.introduce(self._run, self._data, self._net, self._found_gpu)
         if self._start.checkpoint:
-            self._saver.restore(session, self._start.checkpoint)
+            restore_all(session, self._saver, self._start.checkpoint)
             meta = f"{self._start.checkpoint}.meta"
             if not os.path.exists(meta):  # it is written last: a kill came before
                 self._saver.export_meta_graph(meta)

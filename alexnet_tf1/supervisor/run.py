@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 import sys
@@ -118,9 +119,9 @@ def _reason(error: Exception) -> str:
     """Finds the system's words in TensorFlow's error: "PATH; File too large" -> File too large."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    lines = str(error).splitlines()
-    said = [line.rpartition("; ")[2] for line in lines if line.startswith("/") and "; " in line]
-    return (said or lines)[0]
+    text = str(error)
+    said = [words for words in map(os.strerror, errno.errorcode) if words in text]
+    return min(said, key=text.index) if said else type(error).__name__
 
 
 def _run(run: runs.Run, resume: bool, team: Team, out: Console) -> dict[str, Any]:

@@ -6,7 +6,11 @@ one that is trained.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +58,37 @@ MEANING = {
 
 
 class Events:
-    """Writes the event file of one process; a context manager that closes it."""
+    """Writes the event file of one process; a context manager that closes it.
+
+    TensorFlow writes in a thread, which ends where the disk is full; what is written next raises
+    the thread's error then: a RuntimeError or IndexError, of which OSError is made here.
+    """
 
     def __init__(self, folder: Path, graph: Any) -> None:
         """Opens the file in a run's folder and writes the graph to it."""
-        self._writer = tf.summary.FileWriter(str(folder), graph)
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._ended
+        with _system_errors():
+            self._writer = tf.summary.FileWriter(str(folder), graph)
 
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._writer.close()
+        try:
+            with _system_errors():
+                self._writer.close()
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _ended(self, args: threading.ExceptHookArgs) -> None:
+        """Keeps the traceback of TensorFlow's thread off the console: its error comes back."""
+        if args.thread is None or args.thread.name != "EventLoggerThread":
+            self._excepthook(args)
+
+    def _write(self, summary: Any, step: int) -> None:
+        with _system_errors():
+            self._writer.add_summary(summary, step)
 
     def begin(self, config: TrainConfig, step: int, records: list[dict[str, Any]]) -> None:
         """Says where training starts and with which settings.
@@ -77,7 +101,8 @@ class Events:
           step: trained before.
           records: of metrics.jsonl, as far as they hold.
         """
-        self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
+        with _system_errors():
+            self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step)
         summary = tf.Summary()
         value = summary.value.add(tag="config")
         _describe(value, "text", "config")
@@ -86,7 +111,7 @@ class Events:
         _describe(value, "hparams", SETTINGS)
         value.metadata.plugin_data.content = hparams(config)
         value.tensor.CopyFrom(tf.make_tensor_proto(0.0, shape=[1]))  # what it holds is not read
-        self._writer.add_summary(summary, step)
+        self._write(summary, step)
         for record in records:
             known = all(isinstance(record.get(name), (int, float)) for name in TRAINED)
             if record["step"] == step and known:
@@ -97,7 +122,7 @@ class Events:
         summary = tf.Summary()
         for name, tag in TRAINED.items():
             _scalar(summary, tag, record[name])
-        self._writer.add_summary(summary, step)
+        self._write(summary, step)
 
     def tested(self, step: int, found: Tested) -> None:
         """Writes what a test found."""
@@ -116,8 +141,9 @@ class Events:
                 value = summary.value.add(tag=tag)
                 value.histo.CopyFrom(histogram(averages))
                 _describe(value, "histograms", meaning)
-        self._writer.add_summary(summary, step)
-        self._writer.flush()  # tests are rare: let who watches see them
+        self._write(summary, step)
+        with _system_errors():
+            self._writer.flush()  # tests are rare: let who watches see them
 
     def finished(self, step: int, pictures: dict[str, Drawn]) -> None:
         """Writes pictures of the final test, by name."""
@@ -127,7 +153,16 @@ class Events:
             value.image.width, value.image.height = drawn.width, drawn.height
             value.image.encoded_image_string = drawn.png
             _describe(value, "images", value.tag)
-        self._writer.add_summary(summary, step)
+        self._write(summary, step)
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, LookupError, ValueError) as error:
+        said = str(error).partition("\n")[0].rpartition("; ")[2]
+        raise OSError(errno.EIO, said) from None
 
 
 def table(config: TrainConfig) -> str:

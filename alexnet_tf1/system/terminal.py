@@ -1,5 +1,7 @@
 """Prints lines safely; on a terminal they are broken between words."""
 
+import contextlib
+import io
 import os
 import re
 import sys
@@ -10,6 +12,33 @@ COMMAND = "    "  # begins a line that is a command to copy, which is never brok
 _LABEL = re.compile(r"[A-Za-z0-9, ]{1,18}: +")
 
 
+class OutputError(Exception):
+    """Standard output or standard error takes no more; the cause is the system's error."""
+
+
+def open_streams() -> None:
+    """Makes sure that every standard stream is there and takes any text.
+
+    Where one is closed, the next file to be opened would get its number, and what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            with contextlib.suppress(OSError):
+                _lead_nowhere(number)
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and number > 0:
+            stream.reconfigure(errors="backslashreplace")  # what an ASCII console cannot print
+
+
+def _lead_nowhere(number: int) -> None:
+    """Makes a file descriptor one of the null device."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
 def show(text: str, stream: TextIO | None = None) -> None:
     """Prints lines; those that are wider than a terminal are broken between words.
 
@@ -18,11 +47,25 @@ def show(text: str, stream: TextIO | None = None) -> None:
     Args:
       text: the lines.
       stream: where to; None for standard output. In a pipe or a file a line stays a line.
+
+    Raises:
+      OutputError: if they cannot be written.
     """
     stream = stream or sys.stdout
     width = columns(stream)
     text = "\n".join(map(spelt_out, text.split("\n")))
-    print(text if width is None else broken(text, width), file=stream, flush=True)
+    write(text if width is None else broken(text, width), stream)
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Prints text as it is, to standard output where no stream is named; errors as of `show`."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # io.UnsupportedOperation is one
+            _lead_nowhere(stream.fileno())  # Python writes what is left once more when it ends
+        raise OutputError from error
 
 
 def spelt_out(line: str) -> str:

@@ -14,7 +14,7 @@ from support.crc import crc32c
 from support.saved import layer, save
 
 from alexnet_tf1.batchnorm.doctor import examine_checkpoint
-from alexnet_tf1.checkpoint import find
+from alexnet_tf1.checkpoint import find, pointer
 from alexnet_tf1.checkpoint import reader as checkpoint_files
 from alexnet_tf1.errors import UserError
 
@@ -235,10 +235,10 @@ def test_names_without_an_order_are_not_guessed_at(folder):
 
 
 def test_no_permission(folder, monkeypatch):
-    def denied(self, *args, **options):
-        raise PermissionError(13, "Permission denied", str(self))
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", denied)  # root may read whatever chmod says
+    monkeypatch.setattr(pointer, "open_regular", denied)  # root may read whatever chmod says
     assert "Permission denied" in refused(folder / "model.ckpt-20")
 
 

@@ -196,7 +196,7 @@ SETTINGS = {
 def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract():
     (commands,) = (a for a in parser()._actions if isinstance(a.choices, dict))
     options = {action.dest for action in commands.choices["train"]._actions}
-    assert options == {*SETTINGS, "help", "resume", "quiet"}
+    assert options == {*SETTINGS, "help", "debug", "resume", "quiet"}
     assert {name: getattr(TrainConfig(), name) for name in SETTINGS} == SETTINGS
 
 

@@ -190,7 +190,7 @@ def huge(path):
         (huge, "has more than the 67,108,864 bytes that are read"),
         pytest.param(
             lambda path: os.mkfifo(path),
-            "is not a regular file",
+            "Not a regular file",
             marks=pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here"),
         ),
     ],

@@ -45,7 +45,7 @@ def test_no_cluster_or_one_worker_is_ordinary_training(text):
     assert cluster.from_environment({} if text is None else {"TF_CONFIG": text}) is None
 
 
-@pytest.mark.parametrize("address", ["[::1]:2222", "node-7.cluster.local:65535", "10.0.0.1:1"])
+@pytest.mark.parametrize("address", ["[::1]:2221", "node-7.cluster.local:65535", "10.0.0.1:1"])
 def test_addresses(address):
     assert read(written([address, *TWO])).addresses[0] == address
 
@@ -173,3 +173,33 @@ def test_local_workers_have_addresses_and_cores_of_their_own(monkeypatch):
     assert environment["TF_NUM_INTRAOP_THREADS"] == "2"
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "8")  # as in terminals, whose run is repeated
     assert launch.environment_of(1, addresses)["TF_NUM_INTRAOP_THREADS"] == "8"
+
+
+@pytest.mark.parametrize("other", ["localhost:2222", "127.0.0.01:2222", "[::1]:2222", TWO[0]])
+def test_one_address_in_two_spellings_is_refused(other):
+    with pytest.raises(UserError, match=r"TF_CONFIG: the address .* is there twice"):
+        read(written([TWO[0], other]))
+
+
+@pytest.mark.parametrize(("job", "said"), [("local", "another server"), ("worker", "not agree")])
+def test_another_server_at_a_worker_s_address_is_not_waited_for(job, said):
+    """One of another program, and one of another cluster, which even has this worker's name."""
+    import tensorflow.compat.v1 as tf
+
+    from alexnet_tf1.distributed import handshake
+    from alexnet_tf1.distributed.heartbeat import Peers
+
+    first, second, elsewhere = launch.free_addresses(3)
+    tasks = [second] if job == "local" else [elsewhere, second]
+    stranger = tf.train.Server(
+        tf.train.ClusterSpec({job: tasks}), job_name=job, task_index=len(tasks) - 1
+    )
+
+    def agree():
+        with Peers(cluster.Cluster((first, second), 0), 1, 1.0) as peers:
+            peers.wait()
+            handshake.tell(peers, {})
+
+    with pytest.raises(UserError, match=said):
+        agree()
+    del stranger

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.distributed import launch
+from alexnet_tf1.errors import UserError
 
 PROGRAM = """
 import json
@@ -31,6 +33,11 @@ if what == "none stops":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if task == 1:
         sys.exit(4)
+if what == "ends with its launcher":
+    from alexnet_tf1.distributed.launch import end_with_launcher
+
+    end_with_launcher()
+    print("pid", os.getpid(), flush=True)
 if what == "signals":
     got = []
     signal.signal(signal.SIGINT, lambda *_: got.append(1))
@@ -91,7 +98,9 @@ def test_ctrl_c_is_passed_on_once(run, capfd, monkeypatch):
             self.console.flush()
 
     monkeypatch.setattr(
-        launch, "_show", lambda task, pipe, console: show(task, pipe, Noting(console))
+        launch,
+        "_show",
+        lambda task, pipe, console, unread: show(task, pipe, Noting(console), unread),
     )
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -107,3 +116,66 @@ def test_the_command_starts_train_as_every_worker(capfd, monkeypatch):
     said = "error: --steps 0 is too small; use at least 1"
     assert error == [f"[worker 0] {said}", f"[worker 1] {said}"]
     assert json.loads(launch.environment_of(0, ["a:1", "b:2"])["TF_CONFIG"])["task"]["index"] == 0
+
+
+def test_a_hang_up_stops_the_workers(run):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGHUP)).start()
+    since = time.monotonic()
+    assert run("all wait") == 143
+    assert time.monotonic() - since < 10
+
+
+def test_the_workers_stop_where_nobody_reads(run, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        since = time.monotonic()
+        assert run("all wait") == 141
+        monkeypatch.undo()
+    assert time.monotonic() - since < 10
+
+
+def test_where_not_all_can_be_started_none_is_left(run, monkeypatch):
+    started = []
+
+    def start(*given):
+        if started:
+            raise OSError(24, "Too many open files")
+        started.append(real(*given))
+        return started[0]
+
+    real = launch._start
+    monkeypatch.setattr(launch, "_start", start)
+    with pytest.raises(UserError, match=r"--workers 2 .*Too many open files.* [(]ulimit -n"):
+        run("all wait")
+    assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's own way")
+def test_the_workers_end_with_a_launcher_that_is_killed(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    given = ["train", "ends with its launcher"], [sys.executable, str(tmp_path / "program.py")]
+    code = f"from alexnet_tf1.distributed import launch; launch.launch(2, *{given!r})"
+    launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = []
+    while len(pids) < 2:
+        words = launcher.stdout.readline().split()
+        if "pid" in words:
+            pids.append(int(words[-1]))
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(map(is_running, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """Tells whether the process is there and no zombie, which nobody here can wait for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

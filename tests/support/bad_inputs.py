@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import numpy as np
@@ -15,6 +16,7 @@ from support.mistakes import (
     edit,
     flip,
     folder,
+    grow,
     huge,
     locked,
     move,
@@ -24,6 +26,7 @@ from support.mistakes import (
     write,
 )  # fmt: skip
 
+EMPTY = gzip.compress(b"")
 NOISE = np.random.RandomState(5).bytes(4096)
 INDEX = f"{CHECKPOINT}.index"
 SHARD = f"{CHECKPOINT}.data-00000-of-00001"
@@ -88,6 +91,8 @@ CONFIGS = {  # content: what the line says besides the file's name
     '{"steps": 0}': "--steps",
     '{"steps": ' + "[" * 900 + "]" * 900 + "}": "config.json",
     '{"batch_size": -20}': "--batch-size",
+    '{"keep": 1e30}': "--keep",
+    '{"keep": 1' + "0" * 30 + "}": "--keep",
     '{"learning_rate": NaN}': "--learning-rate",
     '{"learning_rate": -Infinity}': "--learning-rate",
     '{"learning_rate": 1' + "0" * 400 + "}": "config.json",
@@ -141,6 +146,24 @@ def run_folders() -> list[Case]:
     return cases
 
 
+METRICS = "run/metrics.jsonl"
+NO_RECORDS = {  # content: what the line says besides its place
+    "null": "object",
+    "[]": "object",
+    "{": "JSON",
+    DEEP: "JSON",
+    "{}": "step",
+    '{"step": "1"}': "step",
+    '{"step": true}': "step",
+    '{"step": -1}': "step",
+    '{"step": 1' + "0" * 400 + "}": "step",
+    '{"step": 1, "loss": "x"}': "loss",
+    '{"step": 1, "loss": [1]}': "loss",
+    '{"step": 1, "loss": NaN}': "loss",
+    '{"step": 1, "images_per_s": 1' + "0" * 400 + "}": "images_per_s",
+    '{"step": 1, "test_accuracy": 2}': "test_accuracy",
+}
+
 # ---- checkpoints, of commands that restore -----------------------------------------------------
 
 OTHER = "other/model.ckpt-1"  # the test's fixture writes it: another network's
@@ -184,8 +207,13 @@ NO_DATA = {
     "no pickle": (cifar10(write(f"{DATA}/data_batch_5", NOISE)), "data_batch_5"),
     "a folder": (cifar10(folder(f"{DATA}/test_batch")), "test_batch is a folder"),
     "a missing batch": (cifar10(remove(f"{DATA}/data_batch_2")), "data_batch_2 is missing"),
-    "a pipe": (cifar10(pipe(f"{DATA}/data_batch_1")), "data_batch_1 is not a regular"),
+    "a pipe": (cifar10(pipe(f"{DATA}/data_batch_1")), "data_batch_1 cannot be read (Not a regular"),
     "bad names": (cifar10(write(f"{DATA}/batches.meta", b"\x80\x02}.")), "batches.meta"),
+    "a pipe for an archive": (pipe("data/cifar-10-python.tar.gz"), "cifar-10-python.tar.gz"),
+    "an archive and ten gigabytes": (
+        both(write("data/cifar-10-python.tar.gz", EMPTY), grow("data/cifar-10-python.tar.gz")),
+        "cifar-10-python.tar.gz",
+    ),
     "no archive": (write("data/cifar-10-python.tar.gz", NOISE), "cifar-10-python.tar.gz"),
 }
 
@@ -232,6 +260,7 @@ PLACES = [
     Case((*SYNTHETIC, "--run-dir=" + "r" * 300), ("--run-dir", "too long")),
     Case((*SYNTHETIC, "--run-dir=a/b/" + "r" * 300), ("--run-dir", "too long")),
     Case((*SYNTHETIC, "--run-dir=a\0b"), ("--run-dir", r"a\x00b")),
+    Case((*SYNTHETIC, "--run-dir=r[1]"), ("r[1]", "rename")),
     Case((*SYNTHETIC, "--run-dir=/dev/null"), ("--run-dir", "/dev/null")),
     Case((*SYNTHETIC, "--batch-size=21"), ("--batch-size", "21", "20")),
     Case((*SYNTHETIC, "--batch-size=" + "9" * 30, "--run-dir=a/b/c"), ("--batch-size",)),
@@ -245,6 +274,11 @@ PLACES = [
     Case(("compare", "run"), ("compare.md", "--out"), folder("compare.md")),
     Case(("compare", "run"), ("compare.md", "--out"), pipe("compare.md")),
     Case(("compare", *["run"] * 101), ("101", "100")),
+    *[
+        Case(("compare", "run"), ("metrics.jsonl", "line 1", reason), write(METRICS, f"{line}\n"))
+        for line, reason in NO_RECORDS.items()
+    ],
+    Case(("compare", "run"), ("metrics.jsonl", "regular"), pipe(METRICS)),
     Case(
         ("recalibrate", "run", "--checkpoint=aside/model.ckpt-2"),
         ("checkpoints",),

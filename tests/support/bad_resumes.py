@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from support.bad_inputs import CONFIG, CONFIGS, DEEP, INDEX, SHARD
-from support.mistakes import Case, edit, flip, write
+from support.bad_inputs import CONFIG, CONFIGS, INDEX, METRICS, NO_RECORDS, SHARD
+from support.mistakes import Case, edit, flip, pipe, write
 
 RESUME = ("train", "--resume", "--run-dir=run")
 
@@ -23,7 +23,10 @@ def cases() -> list[Case]:
         Case(more, ("other images", "--data-dir"), write("run/data.json", "{}")),
         Case(more, ("model.ckpt-2",), edit(SHARD, flip)),
         Case(more, ("model.ckpt-2",), edit(INDEX, lambda data: data[:-9])),
-        Case(more, ("metrics.jsonl", "line 1"), write("run/metrics.jsonl", "x\n{}\n")),
-        Case(more, ("metrics.jsonl", "line 1"), write("run/metrics.jsonl", f"{DEEP}\n{{}}\n")),
+        Case(more, ("metrics.jsonl", "regular"), pipe(METRICS)),
+        *[
+            Case(more, ("metrics.jsonl", "line 1", reason), write(METRICS, f"{line}\n{{}}\n"))
+            for line, reason in NO_RECORDS.items()
+        ],
     ]
     return found

@@ -141,6 +141,26 @@ def valid_graph() -> bytes:
     return bytes(meta.SerializeToString())
 
 
+@functools.cache
+def real_graph(number: int) -> bytes:
+    """A MetaGraph such as people write: 0, of our own network; else one of the corpus."""
+    import tensorflow.compat.v1 as tf
+    from corpus.cases import CASES, built
+    from corpus.table import PARTS
+
+    from alexnet_tf1 import build_alexnet
+
+    assert PARTS  # importing them fills CASES
+    if number == 0:
+        with tf.Graph().as_default() as graph:
+            build_alexnet()
+            tf.train.Saver()
+    else:
+        graph, _ = built(CASES[number % len(CASES)])
+    with graph.as_default():
+        return bytes(tf.train.export_meta_graph().SerializeToString())
+
+
 def valid_checkpoint(folder: Path) -> tuple[bytes, bytes]:
     """The index and the only data file of a checkpoint with a layer and a counter."""
     from support.saved import layer, save

@@ -61,6 +61,21 @@ def parameters(count: int) -> graph_pb2.GraphDef:
     return graph
 
 
+def doubling(depth: int) -> graph_pb2.GraphDef:
+    """Functions that call the one before twice, and the first of which takes square roots."""
+    graph = nodes(("x", "Placeholder", []), ("y", f"f{depth - 1}", ["x"]))
+    graph.node[0].attr["dtype"].type = tf.float32.as_datatype_enum
+    for level in range(depth):
+        function = graph.library.function.add()
+        function.signature.name, op = f"f{level}", f"f{level - 1}" if level else "Sqrt"
+        function.signature.input_arg.add(name="a")
+        function.signature.output_arg.add(name="r")
+        function.node_def.add(name="n0", op=op, input=["a"])
+        function.node_def.add(name="n1", op=op, input=["n0:r:0"])
+        function.ret["r"] = "n1:r:0"
+    return graph
+
+
 def recursion() -> graph_pb2.GraphDef:
     graph = nodes(("a", "f", []))
     function = graph.library.function.add()
@@ -82,6 +97,23 @@ def case_of(value: Any, to: int) -> graph_pb2.GraphDef:
     return graph
 
 
+HANDLES = tf.resource, tf.variant
+
+
+def without_value(*types: int) -> graph_pb2.GraphDef:
+    """A reduction along axes that are a constant of a type that has no value, or holds none."""
+    graph = nodes(("x", "Placeholder", []))
+    graph.node[0].attr["dtype"].type = tf.float32.as_datatype_enum
+    for kind in types:
+        for size in (0, 1, 2):
+            axes = graph.node.add(name=f"axes{kind}_{size}", op="Const")
+            tensor = axes.attr["value"].tensor
+            tensor.dtype = kind
+            tensor.tensor_shape.dim.add(size=size)
+            graph.node.add(name=f"mean{kind}_{size}", op="Mean", input=["x", axes.name])
+    return graph
+
+
 ENDLESS = {
     "squares": squares("Mul", np.int32(7)),
     "powers": squares("Pow", np.int32(7)),
@@ -97,6 +129,7 @@ ENDLESS = {
     "huge number": nodes(("a", "NoOp", []), ("b", "Identity", ["a:" + "9" * 5_000])),
     "not a number": case_of(np.float32(np.nan), tf.int32.as_datatype_enum),
     "infinity": case_of(np.float32(np.inf), tf.int32.as_datatype_enum),
+    "no value": without_value(*(kind.as_datatype_enum for kind in (tf.string, *HANDLES)), 120),
     "no type": case_of(np.float32(1), 9_999),
 }
 

@@ -89,11 +89,20 @@ def locked(name: str) -> Callable[[Path], None]:
 
 
 def pipe(name: str) -> Callable[[Path], None]:
-    return both(remove(name), lambda place: os.mkfifo(place / name))
+    def make(place: Path) -> None:
+        (place / name).parent.mkdir(exist_ok=True)
+        os.mkfifo(place / name)
+
+    return both(remove(name), make)
+
+
+def grow(name: str) -> Callable[[Path], None]:
+    """Adds zeros, of which the disk holds none, to a file that is there."""
+    return lambda place: os.truncate(place / name, 10**10)
 
 
 def huge(name: str) -> Callable[[Path], None]:
-    return both(write(name, b""), lambda place: os.truncate(place / name, 10**10))
+    return both(write(name, b""), grow(name))
 
 
 def flip(data: bytes) -> bytes:

@@ -50,7 +50,7 @@ def vector(proto: Any) -> list[int] | None:
 def _array(proto: Any) -> Any:
     try:
         return tf.make_ndarray(proto)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError):  # such a constant has no value, or no such type
         return None
 
 

@@ -16,8 +16,10 @@ from tensorflow.python.framework import op_def_registry
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor
 from alexnet_tf1.batchnorm.graph.walk import Walks
 
-# A graph from a stranger may call functions within functions without end.
+# A graph from a stranger may call functions within functions without end: calls are expanded up to
+# so many nodes, or a multiple of those that the file holds; a node takes some 500 bytes in all.
 MAX_NODES = 400_000
+_ALWAYS, _TIMES = 40_000, 4
 MAX_DEPTH = 48
 OUTPUT = re.compile(r"[0-9]{1,9}")  # what follows the colon in a tensor's name
 
@@ -60,6 +62,8 @@ class FlatGraph:
         self.truncated: list[str] = []  # calls left unexpanded because of recursion or size
         self.walks = Walks()  # through this graph, and counts those that were cut
         self._promised = 0  # nodes of the calls in the queue
+        held = len(graph_def.node) + sum(len(f.node_def) for f in graph_def.library.function)
+        self._most = min(MAX_NODES, _ALWAYS + _TIMES * held)
         self._library = {f.signature.name: f for f in graph_def.library.function}
         self._op_defs = op_defs or {}
         self._outputs: dict[str, list[tuple[str, str, str]]] = {}
@@ -121,7 +125,7 @@ class FlatGraph:
 
     def _may_expand(self, name: str, callees: list[_Callee], stack: tuple[str, ...]) -> bool:
         size = self._size(callees)
-        fits = len(stack) < MAX_DEPTH and len(self.nodes) + self._promised + size < MAX_NODES
+        fits = len(stack) < MAX_DEPTH and len(self.nodes) + self._promised + size < self._most
         if fits and not any(callee.function in stack for callee in callees):
             self._promised += size
             return True

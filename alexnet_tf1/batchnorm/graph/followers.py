@@ -21,6 +21,7 @@ class Followers:
             for control in node.controls:
                 self._waiting.setdefault(control, []).append(node.id)
         self._top_name = {n: name for name in flat.top for n in flat.run_nodes(name)}
+        self._place = {name: place for place, name in enumerate(flat.top)}
 
     def of_node(self, node_id: NodeId) -> list[NodeId]:
         """The operations that run after this one, one step ahead."""
@@ -39,7 +40,7 @@ class Followers:
         reached = [n for n in reached if n not in self._in_loops]
         # Of a step or a loop inside a function nothing waits for: take all of it.
         ends = {self._top_name[n] for n in [n for n in reached if not step(n)] or reached}
-        return [name for name in self._flat.top if name in ends]
+        return sorted(ends, key=self._place.__getitem__)
 
     @functools.cached_property
     def _in_loops(self) -> set[NodeId]:

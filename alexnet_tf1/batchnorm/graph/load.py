@@ -25,7 +25,9 @@ TRAINABLE = "trainable_variables"
 TRAIN_OP = "train_op"
 UPDATE_OPS = "update_ops"
 _COLLECTIONS = (TRAIN_OP, TRAINABLE, UPDATE_OPS)
-MAX_BYTES = (1 << 31) - 1  # the most that a protocol buffer may have
+# Of the file, which takes about twice as much memory; and of all its functions together. What is
+# larger is data: a graph that trains keeps its weights in a checkpoint.
+MAX_BYTES, MAX_OPERATIONS = 10**9, 10**6
 
 
 @dataclass
@@ -97,8 +99,18 @@ def from_file(
         raise UserError(_no_graph(where, data))
     else:
         source = from_object(found)
+    count = sum(map(len, (source.graph_def.node, *_bodies(source.graph_def))))
+    if count > MAX_OPERATIONS:
+        raise UserError(
+            f"{where} holds {count:,} operations; at most {MAX_OPERATIONS:,} are read; write the "
+            "part that normalises with tf.graph_util.extract_sub_graph"
+        )
     source.checkpoint = checkpoint
     return source
+
+
+def _bodies(graph_def: Any) -> list[Any]:
+    return [function.node_def for function in graph_def.library.function]
 
 
 def _parsed_graph(data: bytes, suffix: str) -> Any:
@@ -140,7 +152,10 @@ def _bytes_of(where: Path) -> bytes:
         raise UserError(f"{where} is not a file; name {FORMS}")
     try:
         if (size := where.stat().st_size) > MAX_BYTES:
-            raise UserError(f"{where} has {size:,} bytes; no graph has more than {MAX_BYTES:,}")
+            raise UserError(
+                f"{where} has {size:,} bytes; at most {MAX_BYTES:,} are read; keep "
+                "large constants in a checkpoint"
+            )
         refuse_pointer(where)
         data = where.read_bytes()
     except OSError as error:

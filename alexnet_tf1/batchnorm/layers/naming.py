@@ -1,5 +1,6 @@
 """Names each layer as a person would: after the scope of its variables."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from alexnet_tf1.batchnorm.layers.layer import Layer
@@ -12,10 +13,11 @@ def name_layers(layers: list[Layer], provenance: Provenance) -> None:
     """Names each layer after the scope of its variables, else of its operations."""
     candidates = [_candidates(layer, provenance) for layer in layers]
     used: dict[str, int] = {}
+    firsts = Counter(names[0] for names in candidates)
     for layer, names in zip(layers, candidates, strict=True):
-        others = [c for c in candidates if c is not names]
-        firsts = {c[0] for c in others}
-        layer.name = next((n for n in names if n not in firsts and n not in used), names[-1])
+        firsts[names[0]] -= 1  # what is left are the others'
+        layer.name = next((n for n in names if not firsts[n] and n not in used), names[-1])
+        firsts[names[0]] += 1
         if layer.name in used:
             used[layer.name] += 1
             layer.name = f"{layer.name} ({used[layer.name]})"

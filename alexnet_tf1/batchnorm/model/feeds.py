@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from alexnet_tf1.checkpoint.pointer import refuse_pointer
 from alexnet_tf1.errors import UserError
+from alexnet_tf1.files import open_regular
 
 Array = npt.NDArray[Any]
 _FORM = "NAME=FILE.npy or NAME=FILE.npz:KEY"
@@ -249,7 +250,7 @@ def _split_key(given: str) -> tuple[str, str]:
 
 def _load(option: str, path: str, key: str) -> Any:
     """Maps a .npy file into memory, or reads one array of a .npz file."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if file.read(2) != b"PK":  # no archive
             return np.load(path, mmap_mode="r", allow_pickle=False)
         file.seek(0)

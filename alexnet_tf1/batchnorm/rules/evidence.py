@@ -86,8 +86,20 @@ class Evidence:
 
     def can_run_in_training(self, nodes: Iterable[NodeId]) -> bool:
         """Tells whether these can run with what is fed to the training ops."""
-        needed = self.training.executed(nodes) - self.trained
-        return not any(self.provenance.nodes[node].op == "Placeholder" for node in needed)
+        return not self._in_need.intersection(nodes)
+
+    @functools.cached_property
+    def _in_need(self) -> set[NodeId]:
+        """All nodes that need something fed which the training ops do not need."""
+        nodes = self.provenance.nodes
+        after: dict[NodeId, list[NodeId]] = {}
+        for node in nodes:
+            for before in (*node.controls, *(t.node for t in node.inputs)):
+                after.setdefault(before, []).append(node.id)
+        fed = (node.id for node in nodes if node.op == "Placeholder")
+        missing = [n for n in fed if n not in self.trained and self.training.runs(n)]
+        walks = self.provenance.flat.walks
+        return set(walks.reach(missing, lambda node: after.get(node, ())))
 
     def has_moved(self, averages: Iterable[VariableId]) -> bool:
         """Tells whether the checkpoint beside the graph holds averages that were updated."""
