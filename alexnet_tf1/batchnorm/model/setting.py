@@ -76,13 +76,13 @@ def _undo(trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statis
     plain = dict(setting.values)
     seen = _read(trial, plain, asked)
     pending = [name for name in asked if not _agree(seen[name], asked[name][1])]
-    for correct in (_factor, _difference):
+    for correct in (_factor, _difference, _mean_of_squares, _deviation):
         for name in pending:
             kept, wanted = asked[name]
-            for keys, want, saw in zip(kept[:2], wanted, seen[name], strict=True):
+            corrected = correct(Statistics(*map(np.ravel, wanted)), seen[name])
+            for keys, values in zip(kept[:2], corrected, strict=True):
                 for key in keys:
-                    value = correct(plain[key].reshape(-1), want.reshape(-1), saw.reshape(-1))
-                    setting.values[key] = value.reshape(plain[key].shape).astype(plain[key].dtype)
+                    setting.values[key] = values.reshape(plain[key].shape).astype(plain[key].dtype)
         read = _read(trial, setting.values, pending)
         pending = [name for name in pending if not _agree(read[name], asked[name][1])]
     for name in pending:
@@ -91,22 +91,34 @@ def _undo(trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statis
         setting.left[name] = "what inference reads is made of its averages in an unknown way"
 
 
-def _factor(value: Array, wanted: Array, seen: Array) -> Array:
-    """Where inference reads a multiple of the average."""
-    factor = np.divide(wanted, seen, out=np.ones_like(wanted), where=seen != 0)
-    return np.asarray(value * factor)
+def _factor(wanted: Statistics, seen: Statistics) -> Statistics:
+    """What averages must be where inference reads a multiple of them."""
+    return Statistics(
+        *(
+            value * np.divide(value, read, out=np.ones_like(value), where=read != 0)
+            for value, read in zip(wanted, seen, strict=True)
+        )
+    )
 
 
-def _difference(value: Array, wanted: Array, seen: Array) -> Array:
-    """Where inference adds something to the average or takes something from it."""
-    return np.asarray(value + (wanted - seen))
+def _difference(wanted: Statistics, seen: Statistics) -> Statistics:
+    """What they must be where inference adds something to them or takes something from them."""
+    return Statistics(*(2 * value - read for value, read in zip(wanted, seen, strict=True)))
+
+
+def _mean_of_squares(wanted: Statistics, seen: Statistics) -> Statistics:
+    """What they must be where inference takes the squared mean from the second one."""
+    return Statistics(wanted.mean, wanted.variance + np.square(wanted.mean))
+
+
+def _deviation(wanted: Statistics, seen: Statistics) -> Statistics:
+    """What they must be where inference squares the second one."""
+    return Statistics(wanted.mean, np.sqrt(wanted.variance))
 
 
 def _agree(read: Statistics, wanted: Statistics) -> bool:
     return all(
-        np.allclose(
-            one.reshape(-1), two.reshape(-1), rtol=_CLOSE, atol=_CLOSE * np.abs(two).max(initial=0)
-        )
+        np.allclose(one, two.reshape(-1), rtol=_CLOSE, atol=_CLOSE * np.abs(two).max(initial=0))
         for one, two in zip(read, wanted, strict=True)
     )
 
@@ -122,7 +134,7 @@ def _read(
     names = [edit.now(str(tensor)) for s in spots for tensor in (s.mean, s.variance)]
     with trial.as_it_is(values) as copy:
         seen = copy.run(names, trial.feed(trial.rows[: trial.batch_size]))
-    read = [np.asarray(value, np.float64) for value in seen]
+    read = [np.asarray(value, np.float64).reshape(-1) for value in seen]
     pairs = zip(spots, read[::2], read[1::2], strict=True)
     return {spot.layer: Statistics(mean, variance) for spot, mean, variance in pairs}
 

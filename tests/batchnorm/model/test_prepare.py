@@ -132,6 +132,31 @@ def test_a_model_is_measured_and_mended(tmp_path, build, feeds, more, resource):
     assert furthest(after, "inference") < 1e-3
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda mean, squares: (mean, tf.maximum(squares - tf.square(mean), 0.0)),
+        lambda mean, deviation: (mean, tf.square(deviation)),
+        lambda mean, variance: (mean / 0.3, variance / 0.3),  # as of a zero-debiased one
+    ],
+    ids=["mean of squares", "deviation", "biased"],
+)
+def test_averages_are_kept_as_inference_reads_them(tmp_path, read):
+    def build():
+        h = dense(placeholder(), "first")
+        kept = [
+            tf.get_variable(n, [4], initializer=tf.ones_initializer(), trainable=False)
+            for n in ("one", "two")
+        ]
+        head(tf.nn.batch_normalization(h, *read(*kept), None, None, 1e-3))
+
+    new = str(tmp_path / "mended")
+    prefix = saved(tmp_path, build)
+    assert furthest(diagnose_model(prefix, examples()), "inference") > 0.5
+    recalibrate_model(prefix, examples(), out=new)
+    assert furthest(diagnose_model(new, examples()), "inference") < 1e-3
+
+
 def furthest(found, mode):
     sizes = {cell["batch_size"] for cell in found["cells"]}
     return max(
