@@ -60,9 +60,8 @@ def test_each_setting_of_a_recipe_gives_way_to_its_option(recipe):
 def test_options_of_the_command_line_go_before_the_recipe():
     line = ["train", "--recipe", "best", "--no-flip", "--no-fast", "--precision", "float32"]
     given = vars(parser().parse_args(line))
-    config = settings_from(
-        {name: value for name, value in given.items() if name not in ("command", "resume", "quiet")}
-    )
+    others = ("command", "debug", "resume", "quiet")
+    config = settings_from({name: value for name, value in given.items() if name not in others})
     assert (config.flip, config.fast, config.precision) == (False, False, "float32")
     assert config.optimizer == "muon"
 
