@@ -331,7 +331,7 @@ def test_load_takes_cifar10_where_it_is(folder, arrays, name):
     data, lines = load(name, folder)
     assert data.name == "cifar10"
     assert len(lines) == 1
-    assert lines[0].startswith(f"warning: {folder} is not the published CIFAR-10")
+    assert lines[0].startswith(f"warning: {folder}: these files are not the official")
 
 
 def test_load_of_published_files_says_nothing(folder, arrays, monkeypatch):
