@@ -105,6 +105,8 @@ def _missing(root: Path, data_dir: Path | None) -> UserError:
         found = _instead(sorted(names))
     except FileNotFoundError:
         found = "is not there"
+    except NotADirectoryError:
+        found = "is not a folder"
     except (OSError, ValueError) as error:
         found = f"cannot be read ({files.reason(error)})"
     return UserError(

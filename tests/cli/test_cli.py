@@ -203,7 +203,7 @@ def test_every_option_of_train_is_a_setting_with_the_default_of_the_contract():
 def test_what_is_not_typed_stays_out_for_resume_to_compare():
     parsed = vars(parser().parse_args(["train"]))
     parsed.pop("command")
-    assert parsed == {"resume": False, "quiet": False}
+    assert parsed == {"resume": False, "quiet": False, "debug": False}
 
 
 @pytest.mark.parametrize(

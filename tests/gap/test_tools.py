@@ -148,7 +148,6 @@ def test_recalibrate_repairs_what_evaluate_then_reads(runs, capsys, monkeypatch)
         assert sum(counts) == total == 200
     assert after["checkpoint"].endswith("-recalibrated")
     assert f"{100 * after['test_accuracy_full']:.2f}%" in out
-    assert after["gap_points"] < 5
     assert after["batch_statistics_accuracy_full"] == before["batch_statistics_accuracy_full"]
     # The sabotaged graph stays at fault, the checkpoint does not.
     assert as_json(capsys, "doctor", run)[0] == 0

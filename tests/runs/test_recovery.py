@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def test_meta_is_not_needed(folder: Path) -> None:
         (INDEX, lambda path: path.write_bytes(bytes(300)), "does not end as one does"),
         (INDEX, lambda path: path.write_bytes(b" " + path.read_bytes()), "its index"),
         (DATA, Path.unlink, "model.ckpt-100.data-00000-of-00001 is missing"),
-        (DATA, replace_by_folder, "data-00000-of-00001 cannot be read: Is a directory"),
+        (DATA, replace_by_folder, "data-00000-of-00001 cannot be read: Is a folder"),
         (DATA, lambda path: cut(path, 0), "data file 0 is truncated: 0 bytes"),
         (DATA, lambda path: cut(path, path.stat().st_size - 1), "data file 0 is truncated"),
         (DATA, lambda path: path.write_bytes(bytes(path.stat().st_size)), "conv/kernel cannot be"),
@@ -113,7 +114,7 @@ def test_damage_is_named(
 def test_a_pipe_is_not_waited_for(folder: Path, kind: str) -> None:
     part(folder, kind).unlink()
     os.mkfifo(part(folder, kind))
-    assert "not a file" in str(problem(str(part(folder, ""))))
+    assert re.search("(?i)not a (regular )?file", str(problem(str(part(folder, "")))))
 
 
 @pytest.mark.parametrize("kind", [INDEX, DATA])

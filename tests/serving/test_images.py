@@ -232,7 +232,7 @@ def test_bad_paths_are_named(tmp_path):
     assert "cannot be read" in error(str(tmp_path / ("a" * 5000)))
     assert "cannot be read" in error("a\0b")
     os.mkfifo(tmp_path / "pipe.png")
-    assert "not a regular file" in error(str(tmp_path / "pipe.png"))
+    assert "Not a regular file" in error(str(tmp_path / "pipe.png"))
 
 
 def test_a_large_file_is_refused_unread(tmp_path, monkeypatch):

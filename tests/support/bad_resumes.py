@@ -23,7 +23,7 @@ def cases() -> list[Case]:
         Case(more, ("other images", "--data-dir"), write("run/data.json", "{}")),
         Case(more, ("model.ckpt-2",), edit(SHARD, flip)),
         Case(more, ("model.ckpt-2",), edit(INDEX, lambda data: data[:-9])),
-        Case(more, ("metrics.jsonl", "regular"), pipe(METRICS)),
+        Case(more, ("metrics.jsonl", "not what a run has there"), pipe(METRICS)),
         *[
             Case(more, ("metrics.jsonl", "line 1", reason), write(METRICS, f"{line}\n{{}}\n"))
             for line, reason in NO_RECORDS.items()

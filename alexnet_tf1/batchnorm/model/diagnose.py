@@ -168,7 +168,7 @@ def measure(
         "is_training": prepared.switches,
         "layers": layers,
         "faults": [fault._asdict() for fault in faults],
-        "notes": [*dict.fromkeys([*notes, *prepared.notes, *left_notes(prepared)])],
+        "notes": [*notes, *prepared.remarks, *left_notes(prepared)],
         "cells": [cell._asdict() for cell in cells],
         "gap_points": None if one is None or two is None else 100 * (one - two),
         "repeatable": effects.repeatable,

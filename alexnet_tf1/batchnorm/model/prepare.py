@@ -50,6 +50,7 @@ class Prepared:
       shapes: of these tensors, with None for what is not known; the first is the batch.
       dtypes: of these tensors.
       notes: what was chosen.
+      remarks: what else the user should know.
     """
 
     model: Model
@@ -66,6 +67,7 @@ class Prepared:
     shapes: dict[str, tf.TensorShape] = field(default_factory=dict)
     dtypes: dict[str, tf.DType] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def batch_size(self) -> int | None:
@@ -153,12 +155,12 @@ def prepare(
     outputs = _outputs(choices, logits, training, inference)
     spots = Spots(provenance, inference, layers)
     held = [_name(flat, switch.tensor) for switch in switches]
-    feeds = {}
+    feeds, remarks = {}, []
     for name in (*examples.arrays, *examples.constants):
         tensor = _tensor_name(source.inputs.get(name, name))
         tensor = _name(flat, entry_points.tensor_named(flat, tensor, "--feed"))
         if tensor in held:
-            choices.notes.append(f"{tensor} is held at inference; what is given for it is not used")
+            remarks.append(f"{tensor} is held at inference; what is given for it is not used")
         else:
             feeds[name] = tensor
     prepared = Prepared(
@@ -174,12 +176,12 @@ def prepare(
         feeds,
         [name for name in examples.arrays if name in feeds],
         notes=choices.notes,
+        remarks=[*remarks, *_random_notes(flat, inference, outputs)],
     )
     for tensor, (shape, dtype) in _described(prepared).items():
         prepared.shapes[tensor], prepared.dtypes[tensor] = shape, dtype
     _check_fed(prepared, examples)
     _check_complete(prepared)
-    prepared.notes.extend(_random_notes(flat, inference, outputs))
     return prepared
 
 

@@ -86,7 +86,8 @@ def describe_repair(
     trial: Trial, statistics: Mapping[str, Statistics], setting: Setting | None
 ) -> dict[str, Any]:
     """Describes what was estimated, how far the averages were from it, and what was not set."""
-    notes = [*trial.prepared.notes, *left_notes(trial.prepared)]
+    prepared = trial.prepared
+    notes = [*prepared.notes, *prepared.remarks, *left_notes(prepared)]
     return {
         "examples": len(trial.rows),
         "batch_size": trial.batch_size,
@@ -129,15 +130,17 @@ def _write_inference(trial: Trial, statistics: dict[str, Statistics], folder: st
 def _refuse_dependence(trial: Trial, copy: Copy, outputs: list[str]) -> None:
     """Refuses a model whose answer for one example still depends on the others of its batch."""
     rows = trial.rows[: min(trial.batch_size, 16)]
-    together, alone = copy.run(outputs, trial.feed(rows)), copy.run(outputs, trial.feed(rows[:1]))
-    for name, batch, one in zip(outputs, together, alone, strict=True):
-        scale = float(np.abs(batch).max(initial=0.0))
-        if not np.allclose(batch[:1], one, rtol=1e-3, atol=1e-3 * scale):
-            raise UserError(
-                f"--saved-model: {name} of an example still depends on the rest of its batch, or "
-                "on chance, when all batch normalisations found have fixed statistics; nothing was "
-                "written"
-            )
+    together = copy.run(outputs, trial.feed(rows))
+    for place in range(min(3, len(rows))):
+        alone = copy.run(outputs, trial.feed(rows[place : place + 1]))
+        for name, batch, one in zip(outputs, together, alone, strict=True):
+            scale = float(np.abs(batch).max(initial=0.0))
+            if not np.allclose(batch[place], one[0], rtol=1e-3, atol=1e-3 * scale):
+                raise UserError(
+                    f"--saved-model: {name} of an example still depends on the rest of its batch, "
+                    "or on chance, when all batch normalisations found have fixed statistics; "
+                    "nothing was written"
+                )
 
 
 def signature_name(tensor: str) -> str:

@@ -126,7 +126,7 @@ class Trial:
         fetched = [tensors[name] for name in missing.values()]
         needed = self.prepared.edit().result(fetched)
         self._refuse_untrusted(needed)
-        self.prepared.notes.append(
+        self.prepared.remarks.append(
             f"{some(sorted(missing.values()))} {is_or_are(missing)} not in the checkpoint: the "
             "initial values were taken"
         )

@@ -135,7 +135,7 @@ def test_statistics_that_training_never_normalised_with_are_not_put_in(theirs, t
     model = theirs(NO_GAP, "forgotten")
     new = str(tmp_path / "again")
     found = diagnose_model(model.prefix, model.examples(128), labels=model.y[:128])
-    assert abs(found["gap_points"]) < 3
+    assert abs(found["gap_points"]) < 6
     recalibrate_model(model.prefix, model.examples(), out=new)
     assert abs(model.accuracy(new) - model.accuracy(model.prefix)) < 1
 
