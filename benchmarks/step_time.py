@@ -24,8 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loops import LOOPS, NEEDS, flops, load, matmul_rate
+from loops import LOOPS, flops, load, matmul_rate
 
+NEEDS = {"reference": "tf_keras", "PyTorch": "torch", "PyTorch, compiled": "torch"}
 RATES = {"float32 products": "float32", "bfloat16 products": "bfloat16"}
 PRODUCTS = 20  # 1024 x 1024 products a block, 43 GFLOP
 
