@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from peers import PEERS, Run
+from peers import PEERS, Run, check_parameters
 
 HERE = Path(__file__).resolve().parent
 
@@ -100,6 +100,7 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         else:
             net = build_network(config)
         initialise = tf.global_variables_initializer()
+        check_parameters(variable.shape.as_list() for variable in tf.trainable_variables())
         tf.get_default_graph().finalize()
         session = open_session(fast=config.fast)
         session.run(initialise)
