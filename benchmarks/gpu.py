@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from peers import PEERS
+
 HERE = Path(__file__).resolve().parent
 LOOPS = ["default", "fast", "fast, bfloat16", "default, bfloat16"]
 
@@ -75,7 +77,8 @@ def main() -> int:
     found: dict[str, Any] = {"device": hardware.device(), "versions": hardware.versions()}
     import importlib.util
 
-    peers = ["PyTorch", "PyTorch, compiled"] if importlib.util.find_spec("torch") else []
+    peers = [loop for loop in PEERS if loop.startswith("PyTorch")]
+    peers = peers if importlib.util.find_spec("torch") else []
     for batch_size in (20, 128, 1024):
         path = options.out / f"step_time_{batch_size}.json"
         command = [sys.executable, HERE / "step_time.py", "--batch-size", str(batch_size), *data]

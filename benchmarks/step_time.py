@@ -2,6 +2,7 @@
 
     python benchmarks/step_time.py                 # embedded data; a table and step_time.json
     python benchmarks/step_time.py --data-dir DIR  # CIFAR-10
+    python benchmarks/step_time.py --peers PYTHON  # PyTorch and JAX from another environment
 
 Each loop lives in a process of its own and runs when it is its turn: a block of steps of one,
 then of the next, round after round, so that a machine whose speed drifts favours none. The
@@ -13,9 +14,10 @@ matrix-product rate (1024 x 1024), measured in the same rounds.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -24,10 +26,36 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loops import LOOPS, NEEDS, flops, load, matmul_rate
+from loops import LOOPS, flops, load, matmul_rate
 
+PACKAGES = {"reference": "tf_keras", "Keras 3 fit": "keras", "PyTorch": "torch", "JAX": "jax"}
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 RATES = {"float32 products": "float32", "bfloat16 products": "bfloat16"}
 PRODUCTS = 20  # 1024 x 1024 products a block, 43 GFLOP
+
+
+def python_of(loop: str, peers: str) -> str:
+    """Finds the Python that runs a loop: this one, or that of the peers."""
+    return peers if loop.startswith(("PyTorch", "JAX")) else sys.executable
+
+
+def package(loop: str, peers: str) -> str | None:
+    """Asks for the version of the package that a loop needs; None if it is not installed."""
+    name = PACKAGES.get(loop.split(",")[0], "tensorflow")
+    ask = f"from importlib.metadata import version; print('{name}', version('{name}'))"
+    done = subprocess.run([python_of(loop, peers), "-c", ask], capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def processor() -> dict[str, Any]:
+    """Reads the processor's name and its units for vectors and matrices (Linux)."""
+    told = Path("/proc/cpuinfo").read_text() if sys.platform == "linux" else ""
+    fields = dict(re.findall(r"^(model name|flags)\s*: (.*)$", told, re.M))
+    has = set(fields.get("flags", "").split())
+    return {
+        "name": fields.get("model name", platform.processor()),
+        "features": [feature for feature in FEATURES if feature in has],
+    }
 
 
 def worker(name: str, data_dir: str | None, batch_size: int) -> None:
@@ -48,11 +76,14 @@ def worker(name: str, data_dir: str | None, batch_size: int) -> None:
 class Worker:
     """A loop in its process."""
 
-    def __init__(self, name: str, data_dir: str | None, batch_size: int) -> None:
+    def __init__(
+        self, name: str, data_dir: str | None, batch_size: int, python: str = sys.executable
+    ) -> None:
         self.name = name
-        command = [sys.executable, __file__, "--worker", name, "--batch-size", str(batch_size)]
+        command = [python, __file__, "--worker", name, "--batch-size", str(batch_size)]
         command += ["--data-dir", data_dir] if data_dir else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
         if name == "reference":
             environment["TF_USE_LEGACY_KERAS"] = "1"
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
@@ -86,7 +117,10 @@ class Worker:
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Takes turns; returns one dict of blocks a round."""
     names = [*options.loops, *RATES]
-    workers = [Worker(name, options.data_dir, options.batch_size) for name in names]
+    workers = [
+        Worker(name, options.data_dir, options.batch_size, python_of(name, options.peers))
+        for name in names
+    ]
     steps = {name: PRODUCTS if name in RATES else options.steps for name in names}
     for one in workers:
         one.block(steps[one.name])  # the first steps build and allocate, and are not counted
@@ -117,6 +151,7 @@ def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict
         rows.append(
             {
                 "loop": name,
+                "package": package(name, options.peers),
                 "ms_per_step": 1e3 * seconds,
                 "images_per_s": options.batch_size / seconds,
                 "ratio": seconds / of_base,
@@ -136,32 +171,31 @@ def summarise(rounds: list[dict[str, Any]], options: argparse.Namespace) -> dict
         "gflops_of_products": rate,
         "gflop_per_step": 1e-9 * flops(options.batch_size),
         "device": hardware.device(),
+        "processor": processor(),
         "versions": hardware.versions(),
         "rows": rows,
     }
 
 
-def installed(loop: str) -> bool:
-    """Whether the package that a loop needs is there."""
-    return importlib.util.find_spec(NEEDS.get(loop, "tensorflow")) is not None
-
-
 def main() -> None:
     """Measures, prints the table, writes the JSON."""
-    there = [loop for loop in LOOPS if installed(loop)]
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", help="folder of CIFAR-10 (default: the embedded set)")
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--steps", type=int, default=40, help="steps a block")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--loops", nargs="+", choices=there, default=there, metavar="LOOP",
-                        help="first the one to compare with; of: " + ", ".join(there))  # fmt: skip
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, metavar="LOOP",
+                        help="first the one to compare with; of: " + "; ".join(LOOPS)
+                        + " (default: all that are installed)")  # fmt: skip
+    parser.add_argument("--peers", metavar="PYTHON", default=sys.executable,
+                        help="the Python that PyTorch and JAX are installed for")  # fmt: skip
     parser.add_argument("--json", type=Path, default=Path("step_time.json"))
     parser.add_argument("--worker", choices=[*LOOPS, *RATES], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(options.worker, options.data_dir, options.batch_size)
         return
+    options.loops = options.loops or [loop for loop in LOOPS if package(loop, options.peers)]
     found = summarise(measure(options), options)
     print("| loop | ms/step | images/s | ratio (min to max) | peak memory | of product rate |")
     print("|---|---|---|---|---|---|")

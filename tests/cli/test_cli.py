@@ -1,5 +1,6 @@
 """The command line: bad input is one line and exit 2, and nothing is written."""
 
+import os
 import subprocess
 import sys
 
@@ -152,6 +153,31 @@ def test_help_and_bad_usage_do_not_import_tensorflow():
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_garbage_collector_leaves_tensorflow_alone(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import gc, logging\nat_rest, get_logger = not gc.isenabled(), logging.getLogger\n"
+    )
+    program = (
+        "import gc, sys\n"
+        "from alexnet_tf1.cli.commands import import_tensorflow\n"
+        "callers, frozen = [], [gc.get_freeze_count()]\n"
+        "for again in range(2):\n"
+        "    callers += [[] for _ in range(99)]\n"
+        "    import_tensorflow()\n"
+        "    frozen.append(gc.get_freeze_count())\n"
+        "assert sys.modules['tensorflow'].at_rest and gc.isenabled()\n"
+        "assert frozen[0] < frozen[1] == frozen[2], frozen\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
     assert done.returncode == 0, done.stderr
 
 
