@@ -18,7 +18,7 @@ BATCH_SIZES = (1, 2, 5, 20, 100, 1000)
 
 
 class Cell(NamedTuple):
-    """What one way of testing gave."""
+    """The result of one way of testing."""
 
     mode: str  # statistics that normalised, e.g. "inference"
     order: Order  # "stored", or "sorted", so that a batch holds what is alike
@@ -65,7 +65,7 @@ class Judge:
         return float((answers == self._labels).mean())
 
     def distance(self, outputs: Array) -> float:
-        """How far outputs, [N, ...], lie from the reference, relative to the outputs' spread.
+        """Measures how far outputs, [N, ...], lie from the reference, in spreads of the outputs.
 
         That is sqrt(mean((y - r)^2)) / sqrt(mean over outputs of var(r)), with r the reference and
         var its variance over the examples. 0 is the same; at 1 the difference is as large as that

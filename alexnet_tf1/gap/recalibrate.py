@@ -114,7 +114,7 @@ def prepared_for(session: Any, net: AlexNet) -> Prepared:
 
 
 def fed(net: AlexNet, images: Any) -> Examples:
-    """What is fed for images, float32 [N, 3072] as the network takes them."""
+    """Gives the examples of images, float32 [N, 3072] as the network takes them."""
     return Examples({net.images.name: images}, {}, len(images))
 
 

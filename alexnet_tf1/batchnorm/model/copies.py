@@ -112,7 +112,7 @@ class Copy:
         return found
 
     def frozen(self, outputs: Sequence[str]) -> Any:
-        """What these operations need, as a GraphDef with constants for the variables."""
+        """Gives the part of the graph that these operations need, with constants for variables."""
         with self._graph.as_default():
             return tf.graph_util.convert_variables_to_constants(
                 self.session, self._graph.as_graph_def(), list(outputs)

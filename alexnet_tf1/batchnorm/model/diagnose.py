@@ -76,7 +76,7 @@ def diagnose_model(
 def _names_in_graph(
     doctored: CheckpointReport, layers: Iterable[dict[str, Any]], model: Model
 ) -> dict[str, str]:
-    """What the graph calls layers that the checkpoint, by its variables, calls otherwise."""
+    """Gives the graph's names of layers that the checkpoint, by its variables, calls otherwise."""
     names = {
         model.keys.get(key, key): layer["name"]
         for layer in layers

@@ -27,7 +27,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Examples:
-    """What a model is fed, by the names that the user gave: tensors, or a signature's inputs.
+    """A model's input, by the names that the user gave: tensors, or a signature's inputs.
 
     Attributes:
       arrays: fed per example, [N, ...] each; a large file stays on disk as a memory map.
@@ -40,7 +40,7 @@ class Examples:
     count: int
 
     def batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
-        """What to feed, by name, for the examples of these rows, int64 [M], as one batch."""
+        """Gives what is fed, by name, for the examples of these rows, int64 [M], as one batch."""
         arrays = {name: np.asarray(array[rows]) for name, array in self.arrays.items()}
         return {**arrays, **self.constants}
 

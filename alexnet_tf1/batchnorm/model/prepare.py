@@ -71,7 +71,7 @@ class Prepared:
 
     @property
     def batch_size(self) -> int | None:
-        """How many examples must be run together; None: as many as one likes."""
+        """The number of examples that must be run together; None: any."""
         arrays = (self.shapes[self.feeds[name]] for name in self.arrays)
         sizes = [shape.as_list()[0] for shape in arrays if shape.rank]
         return next((size for size in sizes if size is not None), None)
@@ -117,7 +117,7 @@ class Prepared:
         return "feed_" + "".join(c if c.isalnum() else "_" for c in self.feeds[name])
 
     def feed(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """What to feed in an edited graph for these arrays and constants."""
+        """Gives what is fed in an edited graph for these arrays and constants."""
         return {
             f"{self.placeholder(name)}/x:0": value
             for name, value in arrays.items()

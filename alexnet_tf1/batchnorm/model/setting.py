@@ -92,7 +92,7 @@ def _undo(trial: Trial, setting: Setting, asked: Mapping[str, tuple[Kept, Statis
 
 
 def _factor(wanted: Statistics, seen: Statistics) -> Statistics:
-    """What averages must be where inference reads a multiple of them."""
+    """Gives the averages of which inference reads a multiple."""
     return Statistics(
         *(
             value * np.divide(value, read, out=np.ones_like(value), where=read != 0)
@@ -102,17 +102,17 @@ def _factor(wanted: Statistics, seen: Statistics) -> Statistics:
 
 
 def _difference(wanted: Statistics, seen: Statistics) -> Statistics:
-    """What they must be where inference adds something to them or takes something from them."""
+    """Gives those to which inference adds something, or from which it takes something."""
     return Statistics(*(2 * value - read for value, read in zip(wanted, seen, strict=True)))
 
 
 def _mean_of_squares(wanted: Statistics, seen: Statistics) -> Statistics:
-    """What they must be where inference takes the squared mean from the second one."""
+    """Gives a mean and a mean of squares, from which inference takes the squared mean."""
     return Statistics(wanted.mean, wanted.variance + np.square(wanted.mean))
 
 
 def _deviation(wanted: Statistics, seen: Statistics) -> Statistics:
-    """What they must be where inference squares the second one."""
+    """Gives a mean and a deviation, which inference squares."""
     return Statistics(wanted.mean, np.sqrt(wanted.variance))
 
 
@@ -126,7 +126,7 @@ def _agree(read: Statistics, wanted: Statistics) -> bool:
 def _read(
     trial: Trial, values: Mapping[str, Array], layers: Iterable[str]
 ) -> dict[str, Statistics]:
-    """What inference reads as mean and variance of the layers, with these values."""
+    """Reads the layers' means and variances as inference does, with these values."""
     spots = [trial.prepared.found.spots[name][0] for name in layers]
     if not spots:
         return {}
@@ -140,7 +140,7 @@ def _read(
 
 
 def _auxiliary(trial: Trial, kept: Kept, setting: Setting, epsilon: float) -> dict[str, Array]:
-    """What averages are made of, changed as they were: else their next update undoes the change.
+    """Changes what averages are made of as they were: else their next update undoes the change.
 
     A zero-debiased average is biased / (1 - decay^n); n stays. Batch renormalisation in tf.layers
     makes its variance of a moving deviation.
@@ -157,7 +157,7 @@ def _auxiliary(trial: Trial, kept: Kept, setting: Setting, epsilon: float) -> di
 
 
 def _remade(part: Array, average: Array, new: Array, epsilon: float) -> Array | None:
-    """What a part of an average must be for the new value; None: it is no part of it."""
+    """Gives a part of an average for the new value; None: it is no part of it."""
     if np.allclose(np.square(part), average + epsilon, rtol=2e-3, atol=0):
         return np.asarray(np.sqrt(new + epsilon))
     is_own = np.abs(average) > 1e-12

@@ -52,7 +52,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found on the way to some outputs.
+    """The normalisations on the way to some outputs.
 
     Attributes:
       layers: those with a place there, in the order in which data meets them.
@@ -152,7 +152,7 @@ class Spots:
         return f"{self._nodes[tensor.node].name}:{tensor.output}"
 
     def _variance(self, site: Site) -> tuple[Tensor, float]:
-        """What stands under the square root, and the constant that is added to it there."""
+        """Finds what stands under the square root, and the constant that is added to it there."""
         tensor = self._through(site.variances[0])
         node = self._nodes[tensor.node]
         if node.op in SUMS and node.op != "Sub" and len(node.inputs) == 2:
@@ -180,7 +180,7 @@ class Spots:
         return tensor
 
     def _x(self, node: Node, site: Site, mean: Tensor) -> Tensor:
-        """What is normalised: an input of the product, before the mean is subtracted."""
+        """Finds the input of the product, before the mean is subtracted."""
         scale = site.variances[1]
         x = next((tensor for tensor in node.inputs if tensor != scale), node.inputs[0])
         centred = self._nodes[self._through(x).node]

@@ -72,7 +72,7 @@ class Trial:
         self.corrections = corrections(self)
 
     def feed(self, rows: Array) -> dict[str, Any]:
-        """What to feed for these examples as one batch."""
+        """Gives what is fed for these examples as one batch."""
         return self.prepared.feed(self.examples.batch(rows))
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ class Trial:
         return values
 
     def _initial_values(self, missing: Mapping[str, str]) -> dict[str, Array]:
-        """What their initialisers give those variables of which no value was saved."""
+        """Runs the initialisers of those variables of which no value was saved."""
         graph_def = self.prepared.graph_def
         given = {
             node.input[0].partition(":")[0]: node.input[1]

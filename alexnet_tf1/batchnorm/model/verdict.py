@@ -30,7 +30,7 @@ _SPOKEN_OF = (*_NOT_UPDATED, *_IN_BATCH, "BN103", "BN202", "CK102", "CK104")
 
 @dataclass(frozen=True)
 class Remedies:
-    """What to do about a fault, each as the end of a sentence.
+    """The remedies for a model's faults, each as the end of a sentence.
 
     Attributes:
       recalibrate: mends the averages, such as "`alexnet-tf1 recalibrate RUN`".

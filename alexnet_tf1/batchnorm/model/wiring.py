@@ -57,7 +57,7 @@ class Wired:
     )
 
     def feed(self, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
-        """What to feed so that these layers normalise with these statistics."""
+        """Gives what is fed so that these layers normalise with these statistics."""
         found = {}
         for layer, values in statistics.items():
             for pair in self.given[layer]:

@@ -80,7 +80,7 @@ def _trains_on_averages(layer: Layer, evidence: Evidence) -> bool:
 
 
 def _programs(evidence: Evidence) -> list[set[NodeId]]:
-    """What each loop runs: a training op and the updates beside it, or all steps written singly.
+    """Lists what each loop runs: a training op and the updates beside it, or all single steps.
 
     A loop that was written by hand may fetch one operation for each variable.
     """
