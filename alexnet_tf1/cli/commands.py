@@ -274,7 +274,7 @@ def _collector_at_rest() -> Iterator[None]:
     """Leaves out of garbage collection what is made inside, which stays until the process ends.
 
     While TensorFlow is imported, the collector would walk its 300,000 objects again and again,
-    and all of them once more when the process ends: two fifths of what `audit` took.
+    and all of them once more when the process ends: a quarter of what `audit` took.
     """
     if "tensorflow" in sys.modules:  # what there is by now is the caller's
         yield
