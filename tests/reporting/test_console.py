@@ -101,6 +101,7 @@ def test_a_resumed_run_counts_the_steps_that_it_took(runs):
 
 
 def test_a_quiet_run_does_not_hide_the_stand_in(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("CIFAR10_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for quiet in (True, False):
         load_dataset("auto", None, announce=console.Console(quiet=quiet).announce)
