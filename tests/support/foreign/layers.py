@@ -96,7 +96,9 @@ def renormalised(fault, **settings):
 
 @style("layers_renorm", "vector", RIGHT, FORGOTTEN)
 def layers_renorm(fault):
-    return renormalised(fault, renorm_clipping={"rmin": 1 / 3, "rmax": 3, "dmax": 5})
+    """With narrow bounds the right one learns fast; wide ones correct what is forgotten by more."""
+    narrow, wide = {"rmin": 0.7, "rmax": 1.5, "dmax": 0.5}, {"rmin": 1 / 3, "rmax": 3, "dmax": 5}
+    return renormalised(fault, renorm_clipping=narrow if fault == RIGHT else wide)
 
 
 @style("layers_renorm_unclipped", "vector", FORGOTTEN)
