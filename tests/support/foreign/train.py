@@ -10,6 +10,7 @@ the answers.
 """
 
 import json
+import random
 import sys
 import warnings
 from pathlib import Path
@@ -51,6 +52,7 @@ def write(style, fault, folder):
     config.graph_options.rewrite_options.disable_meta_optimizer = True  # costs more than it saves
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         tf.set_random_seed(1)
+        random.seed(1)  # of which tf_keras draws its layers' seeds
         model = style.build(fault)
         session.run(tf.global_variables_initializer())
         train(session, model, style.kind)
