@@ -37,13 +37,13 @@ class Followers:
             return [n for n in after if nodes[n].op not in _SILENT or self.of_node(n)]
 
         reached = [n for n in self._flat.walks.reach(seeds, step) if n in self._top_name]
-        reached = [n for n in reached if n not in self._in_loops]
+        reached = [n for n in reached if n not in self.in_loops]
         # Of a step or a loop inside a function nothing waits for: take all of it.
         ends = {self._top_name[n] for n in [n for n in reached if not step(n)] or reached}
         return sorted(ends, key=self._place.__getitem__)
 
     @functools.cached_property
-    def _in_loops(self) -> set[NodeId]:
+    def in_loops(self) -> set[NodeId]:
         """Everything in the loops of the first generation, which a session cannot fetch."""
         nodes = self._flat.nodes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -135,8 +135,3 @@ class Copy:
 def _first_line(error: Exception) -> str:
     lines = str(getattr(error, "message", "") or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def needed_variables(graph_def: Any) -> Iterable[Any]:
-    """The NodeDefs of a graph's variables."""
-    return (node for node in graph_def.node if node.op in VARIABLES)

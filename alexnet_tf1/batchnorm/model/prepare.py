@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from alexnet_tf1.batchnorm.model.edit import GraphEdit
 from alexnet_tf1.batchnorm.model.feeds import Examples
 from alexnet_tf1.batchnorm.model.inline import inlined
 from alexnet_tf1.batchnorm.model.source import Model
-from alexnet_tf1.batchnorm.model.spots import Found, Spots, nodes_in_loops
+from alexnet_tf1.batchnorm.model.spots import Found, Spots
 from alexnet_tf1.errors import UserError
 
 # Operations that have no value until something outside of the session gives them one.
@@ -153,7 +153,7 @@ def prepare(
     switches = choices.switches(is_training)
     training, inference = (choices.folded(switches, training=mode) for mode in (True, False))
     outputs = _outputs(choices, logits, training, inference)
-    spots = Spots(provenance, inference, layers)
+    spots = Spots(provenance, inference, layers, choices.followers.in_loops)
     held = [_name(flat, switch.tensor) for switch in switches]
     feeds, remarks = {}, []
     for name in (*examples.arrays, *examples.constants):
@@ -212,7 +212,7 @@ def _outputs(choices: Choices, logits: Any, training: Folding, inference: Foldin
         trained |= training.executed(inference.flat.run_nodes(name))
     outputs = choices.outputs(logits, trained, training, inference).tensors
     if logits is None and not choices.source.outputs:
-        outputs = _last(outputs, inference)
+        outputs = _last(outputs, inference, choices.followers.in_loops)
     if not outputs:
         raise UserError("no output was found; name what inference computes with --logits")
     return outputs
@@ -283,9 +283,8 @@ def _shown(shape: tf.TensorShape) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape.as_list()) + "]"
 
 
-def _last(outputs: list[Tensor], inference: Folding) -> list[Tensor]:
+def _last(outputs: list[Tensor], inference: Folding, loops: Container[NodeId]) -> list[Tensor]:
     """Those of the outputs that can be fetched and that no other one is computed from."""
-    loops = nodes_in_loops(inference.flat)
     fetched = [tensor for tensor in outputs if tensor.node not in loops]
     before = {
         tensor: {t.node for t in inference.data_cone([tensor])} - {tensor.node}

@@ -44,30 +44,28 @@ def settings(trial: Trial, statistics: Mapping[str, Statistics]) -> Setting:
     """
     setting = Setting({}, {}, {}, [])
     asked: dict[str, tuple[Kept, Statistics]] = {}
-    for layer in trial.prepared.found.layers:
-        kept = kept_by(trial.prepared, layer)
+    all_kept = {layer.name: kept_by(trial.prepared, layer) for layer in trial.prepared.found.layers}
+    for name, kept in all_kept.items():
         old = trial.values_of([*kept.mean, *kept.variance])
-        wanted = statistics[layer.name]
+        wanted = statistics[name]
         values: dict[str, Array] = {}
         for keys, value in zip((kept.mean, kept.variance), wanted, strict=True):
             for key in keys:
                 if key in old and old[key].size == value.size:
                     values[key] = value.reshape(old[key].shape).astype(old[key].dtype)
         if len(values) < 2 or not set(kept.mean) & values.keys():
-            setting.left[layer.name] = "it keeps no moving mean and variance of its own"
+            setting.left[name] = "it keeps no moving mean and variance of its own"
             continue
         setting.values.update(values)
-        setting.layers[layer.name] = list(values)
+        setting.layers[name] = list(values)
         if kept.is_read:
-            asked[layer.name] = (kept, wanted)
+            asked[name] = (kept, wanted)
         else:
-            setting.unread.append(layer.name)
+            setting.unread.append(name)
     _undo(trial, setting, asked)
-    for layer in trial.prepared.found.layers:
-        if layer.name in setting.layers:
-            epsilon = trial.prepared.found.spots[layer.name][0].epsilon
-            kept = kept_by(trial.prepared, layer)
-            setting.values.update(_auxiliary(trial, kept, setting, epsilon))
+    for name in setting.layers:
+        epsilon = trial.prepared.found.spots[name][0].epsilon
+        setting.values.update(_auxiliary(trial, all_kept[name], setting, epsilon))
     return setting
 
 

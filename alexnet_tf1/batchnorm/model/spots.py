@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from alexnet_tf1.batchnorm.graph.flatten import FlatGraph
 from alexnet_tf1.batchnorm.graph.fold import Folding
 from alexnet_tf1.batchnorm.graph.node import Node, NodeId, Tensor
 from alexnet_tf1.batchnorm.graph.ops import (
@@ -68,12 +67,18 @@ class Found:
 class Spots:
     """Looks for the places in one graph that inference passes through."""
 
-    def __init__(self, provenance: Provenance, inference: Folding, layers: list[Layer]) -> None:
-        """Takes the graph, the same at inference, and its layers."""
+    def __init__(
+        self,
+        provenance: Provenance,
+        inference: Folding,
+        layers: list[Layer],
+        loops: Container[NodeId],
+    ) -> None:
+        """Takes the graph, the same at inference, its layers, and the nodes in its loops."""
         self._provenance, self._inference = provenance, inference
         self._nodes = provenance.nodes
         self._layers = layers
-        self._loops = nodes_in_loops(provenance.flat)
+        self._loops = loops
 
     def before(self, outputs: Iterable[Tensor]) -> Found:
         """Finds the places that these outputs depend on."""
@@ -216,14 +221,3 @@ class Spots:
 def _attribute(node: Node, key: str) -> float:
     value = node.attr(key)
     return 1e-4 if value is None else float(value.f)  # the fused kernels' own default
-
-
-def nodes_in_loops(flat: FlatGraph) -> set[NodeId]:
-    """The nodes inside of TensorFlow 1's loops: they run many times, and cannot be fetched."""
-    entries = [node.id for node in flat.nodes if node.op in ("Enter", "RefEnter", "_Loop")]
-
-    def step(node_id: NodeId) -> list[NodeId]:
-        after = [consumer for consumer, _ in flat.consumers[node_id]]
-        return [n for n in after if flat.nodes[n].op not in ("Exit", "RefExit")]
-
-    return set(flat.walks.reach(entries, step))
