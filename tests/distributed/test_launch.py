@@ -160,9 +160,10 @@ def test_the_workers_end_with_a_launcher_that_is_killed(tmp_path):
     launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pids = []
     while len(pids) < 2:
-        words = launcher.stdout.readline().split()
-        if "pid" in words:
-            pids.append(int(words[-1]))
+        line = launcher.stdout.readline()
+        assert line, "the launcher ended by itself"
+        if "pid" in line.split():
+            pids.append(int(line.split()[-1]))
     launcher.kill()
     launcher.wait()
     launcher.stdout.close()
