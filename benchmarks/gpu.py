@@ -1,102 +1,247 @@
-"""Every figure of docs/performance.md that needs a GPU, in one call.
+"""Every figure of docs/performance.md that needs a GPU, a part after the other.
 
-    python benchmarks/gpu.py [--data-dir DIR] [--out DIR]
+    python benchmarks/gpu.py --data-dir DIR [--out DIR] [--parts PART ...]
 
-For batch sizes 20, 128 and 1,024: the default loop, `--fast`, `--fast --precision bfloat16`, and
-PyTorch where installed, taking turns (step_time.py). Then a whole `--fast` run of 10,000 steps,
-and the losses of 100 steps at a small learning rate on the GPU against the CPU. Without a GPU it
-says so and ends with status 2; `--anyway` runs it on the CPU, to try the script.
+original: `run_train.py`'s run of 10,000 steps. fast: the same with `--fast`, in float32 and
+bfloat16. recipes: quick and best. steps: the time of a step at batch sizes 20, 128 and 1,024,
+XLA on and off, PyTorch beside it where it is installed (step_time.py). losses: the GPU's against
+the CPU's. bits: what repeats bit for bit on the GPU, in one step and after a kill; and what
+deterministic ops cost. hidden: what `env` says when libraries or the GPU are hidden. Results are
+in DIR as they come, a file a part. Without a GPU it says so and ends with status 2; `--anyway`
+runs it on the CPU, to try the script.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from peers import PEERS
 
-HERE = Path(__file__).resolve().parent
-LOOPS = ["default", "fast", "fast, bfloat16", "default, bfloat16"]
+ROOT = Path(__file__).resolve().parents[1]
+LOOPS = ["reference", "default", "fast", "fast, XLA", "fast, bfloat16", "fast, bfloat16, XLA"]
+DETERMINISTIC = {"TF_DETERMINISTIC_OPS": "1"}  # what enable_op_determinism sets for the kernels
+HIDDEN = {
+    "as it is": {},
+    "CUDA_VISIBLE_DEVICES is empty": {"CUDA_VISIBLE_DEVICES": ""},
+    "LD_LIBRARY_PATH names a folder without libraries": {"LD_LIBRARY_PATH": "/nowhere"},
+}
 
-LOSSES = """
-import json, sys
+STEPS_OF_A_LOOP = """
+import json, os, sys
+import numpy as np
 import tensorflow.compat.v1 as tf
-sys.path.insert(0, {here!r})
-from loops import load
 from alexnet_tf1 import session
-from alexnet_tf1.runs.network import build_network
-from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data.batches import Batches
+from alexnet_tf1.runs.network import build_network
+sys.path.insert(0, os.path.join({root!r}, "benchmarks"))
+from loops import load
 tf.disable_eager_execution()
 tf.set_random_seed(0)
-net = build_network(TrainConfig(learning_rate=1e-5, fast={fast}))
+net = build_network(TrainConfig(learning_rate={rate}))
+weights = tf.trainable_variables()
+gradients = tf.gradients(net.loss, weights)
 batches = Batches(load({data!r}).train, 0)
-found = []
-with session.open_session(fast={fast}) as s:
+losses = []
+with session.open_session() as s:
     s.run(tf.global_variables_initializer())
-    for _ in range(100):
+    images, labels = batches.next_batch(20)
+    feed = {{net.images: images, net.labels: labels, net.is_training: True}}
+    runs = [s.run([net.loss, *gradients], feed) for _ in range({repeats})]
+    names = ["loss", *(v.op.name for v in weights)]
+    differ = [name for name, *values in zip(names, *runs)
+              if any(not np.array_equal(value, values[0]) for value in values)]
+    for _ in range({steps}):
+        losses.append(float(s.run([net.loss, net.train_op], feed)[0]))
         images, labels = batches.next_batch(20)
         feed = {{net.images: images, net.labels: labels, net.is_training: True}}
-        found.append(float(s.run([net.loss, net.train_op], feed)[0]))
-print(json.dumps(found))
+print(json.dumps({{"losses": losses, "differ": differ}}))
 """
 
 
-def losses(data_dir: str | None, *, fast: bool, gpu: bool) -> list[float]:
-    """The losses of 100 steps at a learning rate of 1e-5, in a process of its own."""
-    environment = dict(os.environ) if gpu else {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    script = LOSSES.format(here=str(HERE), fast=fast, data=data_dir)
-    done = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True,
-        env=environment,
-    )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+class Bench:
+    """Where the parts find the data and leave their results."""
+
+    def __init__(self, data_dir: str | None, out: Path, steps: int, rounds: int) -> None:
+        """Takes the folders, the steps of a whole run and the rounds of a comparison."""
+        self.data = ["--data-dir", data_dir] if data_dir else []
+        self.data_dir, self.out, self.steps, self.rounds = data_dir, out, steps, rounds
+
+    def train(self, name: str, *typed: str, **environment: str) -> dict[str, Any]:
+        """Trains in a process of its own and times it whole."""
+        folder = self.out / "runs" / name
+        started = time.perf_counter()
+        self.start(folder, *typed, **environment).wait()
+        result = json.loads((folder / "result.json").read_text())
+        kept = ("wall_s", "steps_per_s", "test_accuracy", "test_accuracy_full")
+        kept += ("batch_statistics_accuracy_full", "device", "execution")
+        return {
+            "typed": list(typed),
+            "process_s": time.perf_counter() - started,
+            **{key: result[key] for key in kept},
+            "log": folder.with_suffix(".log").read_text().splitlines(),
+        }
+
+    def start(self, folder: Path, *typed: str, **environment: str) -> subprocess.Popen[str]:
+        """Starts a training process that writes its run folder and its console beside it."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, str(ROOT / "run_train.py"), "--run-dir", str(folder)]
+        with folder.with_suffix(".log").open("a") as log:
+            return subprocess.Popen(
+                [*command, *self.data, *typed], stdout=log, stderr=log, text=True, cwd=self.out,
+                env=environment_with(**environment),
+            )  # fmt: skip
+
+    def original(self) -> Any:
+        """The README's main command."""
+        return self.train("original", "--steps", str(self.steps))
+
+    def fast(self) -> Any:
+        """The same with `--fast`."""
+        typed = ["--fast", "--steps", str(self.steps)]
+        return {
+            "float32": self.train("fast", *typed),
+            "bfloat16": self.train("fast-bfloat16", *typed, "--precision", "bfloat16"),
+        }
+
+    def recipes(self) -> Any:
+        """The recipes as they are."""
+        return {name: self.train(name, "--recipe", name) for name in ("quick", "best")}
+
+    def step_times(self) -> Any:
+        """The loops in turn, at three batch sizes; then two of them with deterministic ops."""
+        found = {f"batch {size}": self._step_time(size, LOOPS) for size in (20, 128, 1024)}
+        found["deterministic"] = self._step_time(20, ["default", "fast, XLA"], **DETERMINISTIC)
+        if importlib.util.find_spec("torch"):
+            peers = [loop for loop in PEERS if loop.startswith("PyTorch, compiled")]
+            for size in (20, 1024):
+                loops = ["default", "fast, XLA", "fast, bfloat16, XLA", *peers]
+                found[f"PyTorch, batch {size}"] = self._step_time(size, loops)
+        return found
+
+    def _step_time(self, size: int, loops: list[str], **environment: str) -> Any:
+        path = self.out / "step_time.json"
+        command = [sys.executable, str(ROOT / "benchmarks/step_time.py"), *self.data]
+        command += ["--batch-size", str(size), "--rounds", str(self.rounds), "--json", str(path)]
+        command += ["--steps", str(max(20, 4000 // size)), "--loops", *loops]
+        done = subprocess.run(
+            command, stderr=subprocess.PIPE, text=True, env=environment_with(**environment)
+        )
+        return done.stderr if done.returncode else json.loads(path.read_text())
+
+    def losses(self) -> Any:
+        """60 losses at the original's rate, 100 at a small one: how far the GPU is off."""
+        found: dict[str, Any] = {}
+        for rate, steps in ((1e-3, 60), (1e-5, 100)):
+            gpu, cpu = (
+                self.loop(rate, steps, 1, **environment)["losses"]
+                for environment in ({}, {"CUDA_VISIBLE_DEVICES": ""})
+            )
+            apart = [abs(a - b) for a, b in zip(gpu, cpu, strict=True)]
+            found[f"rate {rate}"] = {"gpu": gpu, "cpu": cpu, "largest": max(apart)}
+        return found
+
+    def loop(self, rate: float, steps: int, repeats: int, **environment: str) -> dict[str, Any]:
+        """Losses of the session loop, and which gradients differ when a step is repeated."""
+        settings = {"root": str(ROOT), "data": self.data_dir, "rate": rate}
+        script = STEPS_OF_A_LOOP.format(**settings, steps=steps, repeats=repeats)
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True,
+            env=environment_with(**environment),
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def bits(self) -> Any:
+        """Whether a killed and resumed run ends in the bits of one that was not killed."""
+        found = {}
+        for name, environment in (("", {}), ("deterministic ", DETERMINISTIC)):
+            found[f"{name}gradients that differ"] = self.loop(1e-3, 0, 20, **environment)["differ"]
+            for loop, typed in (("default", []), ("fast", ["--fast"])):
+                found[name + loop] = self._kill_and_resume(name + loop, typed, environment)
+        return found
+
+    def _kill_and_resume(self, name: str, typed: list[str], environment: dict[str, str]) -> Any:
+        half = max(2, self.steps // 20)
+        typed = [*typed, "--steps", str(2 * half), "--checkpoint-every", str(half)]
+        folders = [self.out / "runs" / f"{name}-{kind}" for kind in ("whole", "again", "killed")]
+        started = [self.start(folder, *typed, **environment) for folder in folders]
+        while not (folders[2] / f"checkpoints/model.ckpt-{half}.meta").exists():
+            if started[2].poll() is not None:
+                return "ended before it could be killed"
+            time.sleep(0.02)
+        started[2].send_signal(signal.SIGKILL)
+        for process in started:
+            process.wait()
+        self.start(folders[2], *typed, "--resume", **environment).wait()
+        last = f"checkpoints/model.ckpt-{2 * half}"
+        first, *others = ([*weights(folder / last)] for folder in folders)
+        return {
+            kind: [a for (a, x), (_, y) in zip(first, other, strict=True) if x != y]
+            for kind, other in zip(("differ again", "differ after a kill"), others, strict=True)
+        }
+
+    def hidden(self) -> Any:
+        """What `env` says, and a process's own log of why."""
+        found = {}
+        for name, environment in HIDDEN.items():
+            command = [sys.executable, "-m", "alexnet_tf1", "env", "--json"]
+            done = subprocess.run(
+                command, capture_output=True, text=True, cwd=ROOT,
+                env=environment_with(TF_CPP_MIN_LOG_LEVEL="0", **environment),
+            )  # fmt: skip
+            found[name] = {"out": done.stdout, "err": done.stderr, "status": done.returncode}
+        return found
+
+
+def environment_with(**more: str) -> dict[str, str]:
+    """This process's environment and more."""
+    return {**os.environ, **more}
+
+
+def weights(prefix: Path) -> Iterable[tuple[str, bytes]]:
+    """Names and bytes of a checkpoint's variables, by name."""
+    from alexnet_tf1.checkpoint.reader import Checkpoint
+
+    checkpoint = Checkpoint(prefix)
+    return ((name, checkpoint.read(name).tobytes()) for name in sorted(checkpoint.variables))
 
 
 def main() -> int:
-    """Measures and writes gpu.json and the tables of the parts."""
+    """Measures the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", help="folder of CIFAR-10 (default: the embedded set)")
     parser.add_argument("--out", type=Path, default=Path("gpu"))
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=10_000, help="of the whole run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10_000, help="of a whole run")
     parser.add_argument("--anyway", action="store_true", help="run without a GPU")
+    parts = ("original", "step_times", "fast", "recipes", "losses", "bits", "hidden")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
     from alexnet_tf1.system import hardware
 
     if not (hardware.has_gpu() or options.anyway):
         print("error: TensorFlow sees no GPU; see pip install '.[gpu]'", file=sys.stderr)
         return 2
+    options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
-    data = ["--data-dir", options.data_dir] if options.data_dir else []
-    found: dict[str, Any] = {"device": hardware.device(), "versions": hardware.versions()}
-    import importlib.util
-
-    peers = [loop for loop in PEERS if loop.startswith("PyTorch")]
-    peers = peers if importlib.util.find_spec("torch") else []
-    for batch_size in (20, 128, 1024):
-        path = options.out / f"step_time_{batch_size}.json"
-        command = [sys.executable, HERE / "step_time.py", "--batch-size", str(batch_size), *data]
-        command += ["--rounds", str(options.rounds), "--json", path, "--loops", *LOOPS, *peers]
-        subprocess.run(command, check=True)
-        found[f"batch {batch_size}"] = json.loads(path.read_text())["rows"]
-    run = options.out / "run"
-    command = [sys.executable, "-m", "alexnet_tf1", "train", "--fast", "--steps"]
-    subprocess.run([*command, str(options.steps), "--run-dir", run, *data], check=True)
-    result = json.loads((run / "result.json").read_text())
-    found["run"] = {k: result[k] for k in ("wall_s", "steps_per_s", "test_accuracy_full")}
-    on_cpu = losses(options.data_dir, fast=False, gpu=False)
-    for fast in (False, True):
-        on_gpu = losses(options.data_dir, fast=fast, gpu=True)
-        differences = [abs(a - b) for a, b in zip(on_cpu, on_gpu, strict=True)]
-        found[f"largest loss difference to the CPU, fast={fast}"] = max(differences)
-    (options.out / "gpu.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    bench = Bench(options.data_dir, options.out, options.steps, options.rounds)
+    for part in options.parts:
+        measure: Callable[[], Any] = getattr(bench, part)
+        started = time.perf_counter()
+        found = {"versions": hardware.versions(), "device": hardware.device(), part: measure()}
+        path = options.out / f"{part}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"{part}: {time.perf_counter() - started:.0f} s, {path}", flush=True)
     return 0
 
 

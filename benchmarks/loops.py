@@ -76,7 +76,7 @@ def reference(data: Any, batch_size: int) -> Run:
     return run
 
 
-def ours(**settings: Any) -> Callable[[Any, int], Run]:
+def ours(compiled: bool = False, **settings: Any) -> Callable[[Any, int], Run]:
     """The loop of alexnet_tf1.train or of alexnet_tf1.fast.train, without hooks."""
 
     def make(data: Any, batch_size: int) -> Run:
@@ -96,7 +96,7 @@ def ours(**settings: Any) -> Callable[[Any, int], Run]:
         if config.fast:
             build_for_testing(ops=ops_for(config))
             hooks = SimpleNamespace(optimizer=None, ops=ops_for(config))
-            loop = build_loop(config, hooks)
+            loop = build_loop(config, hooks, compiled=compiled)
         else:
             net = build_network(config)
         initialise = tf.global_variables_initializer()
@@ -137,6 +137,8 @@ LOOPS: dict[str, Callable[[Any, int], Run]] = {
     "fast": ours(fast=True),
     "fast, bfloat16": ours(fast=True, precision="bfloat16"),
     "default, bfloat16": ours(precision="bfloat16"),
+    "fast, XLA": ours(compiled=True, fast=True),
+    "fast, bfloat16, XLA": ours(compiled=True, fast=True, precision="bfloat16"),
     **PEERS,
 }
 

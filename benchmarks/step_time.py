@@ -83,7 +83,10 @@ class Worker:
         command = [python, __file__, "--worker", name, "--batch-size", str(batch_size)]
         command += ["--data-dir", data_dir] if data_dir else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+        root = str(Path(__file__).resolve().parents[1])
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [root, *filter(None, [os.getenv("PYTHONPATH")])]
+        )
         if name == "reference":
             environment["TF_USE_LEGACY_KERAS"] = "1"
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)

@@ -78,28 +78,35 @@ def steps_for_a_call(last: int, seconds_a_step: float) -> int:
     return max(1, min(2 * last, int(CALL_SECONDS / seconds_a_step)))
 
 
-def build_loop(config: TrainConfig, hooks: Hooks) -> Loop:
+def build_loop(config: TrainConfig, hooks: Hooks, *, compiled: bool = False) -> Loop:
     """Builds the loop over the variables of a network in the current graph.
 
     The body is the network once more, on the same variables, always in training; `config` is the
-    one that it was built for, and the hooks have the optimizer and the ops.
+    one that it was built for, and the hooks have the optimizer and the ops. Where `compiled`, XLA
+    makes one program of a step.
     """
     pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
 
-    def take(step: Tensor) -> tuple[Tensor, ...]:
+    def train_step(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         # The body's graph begins with a copy of the collections; the updates of the network
         # outside are not its own.
         tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
-        images = tf.gather(SCALED, tf.cast(pixels[step], tf.int32))
+        images = tf.gather(SCALED, tf.cast(pixels, tf.int32))
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
             logits = alexnet.inference(
                 tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, hooks.ops
             )
-        loss = alexnet.cross_entropy(labels[step], logits, config.label_smoothing)
-        hits = tf.cast(tf.equal(tf.argmax(logits, 1), labels[step]), tf.float64)
-        train_op = alexnet.minimize(loss, config.update_ops, hooks.optimizer)
-        return train_op, loss, tf.reduce_mean(hits)
+        loss = alexnet.cross_entropy(labels, logits, config.label_smoothing)
+        hits = tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float64)
+        with tf.control_dependencies([alexnet.minimize(loss, config.update_ops, hooks.optimizer)]):
+            return tf.identity(loss), tf.reduce_mean(hits)
+
+    step_of = tf.function(train_step, jit_compile=True) if compiled else train_step
+
+    def take(step: Tensor) -> tuple[Tensor, ...]:
+        loss, accuracy = step_of(pixels[step], labels[step])
+        return loss.op, loss, accuracy
 
     train_op, losses, accuracies = repeat(take, tf.shape(pixels)[0], (tf.float32, tf.float64))
     return Loop(pixels, labels, losses, accuracies, train_op)
