@@ -33,6 +33,11 @@ def choose(*, fast: bool, bfloat16: bool, gpu: bool) -> Ops:
     if bfloat16:
         convolve = conv2d if gpu or not fast else conv2d_with_gradient_as_convolution
         ops = ops._replace(conv2d=lambda x, kernel: in_bfloat16(convolve, x, kernel))
+    if bfloat16 and not fast:  # TensorFlow's own has no bfloat16 form
+        normalise = tf.nn.local_response_normalization
+        ops = ops._replace(
+            local_response_normalization=lambda x, **k: normalise(tf.cast(x, tf.float32), **k)
+        )
     return ops
 
 
@@ -48,11 +53,8 @@ def in_bfloat16(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, kernel:
       kernel: float32 [3, 3, C, D].
 
     Returns:
-      bfloat16 [N, H, W, D]; float32 where C is 3, the image, whose 27 products a pixel gain
-      nothing from it.
+      bfloat16 [N, H, W, D].
     """
-    if x.shape[-1] == 3:
-        return convolve(x, kernel)
     return convolve(tf.cast(x, tf.bfloat16), tf.cast(kernel, tf.bfloat16))
 
 
@@ -106,7 +108,7 @@ def local_response_normalization(
     the one in the gradient; TensorFlow's own op walks the channels one at a time.
 
     Args:
-      inputs: float32 [N, H, W, C], C known.
+      inputs: float32 or bfloat16 [N, H, W, C], C known.
       depth_radius: channels on either side.
       bias: dimensionless, positive.
       alpha: dimensionless.
@@ -114,26 +116,28 @@ def local_response_normalization(
       name: of the op.
 
     Returns:
-      float32 [N, H, W, C].
+      [N, H, W, C], of the inputs' type, in which all of it is computed.
 
     Raises:
       ValueError: if beta is not 0.75.
     """
     if beta != 0.75:
         raise ValueError(f"beta={beta} is not 0.75; use tf.nn.local_response_normalization")
-    channels = int(inputs.shape[-1])
-    distance = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels)))
-    band = np.float32(alpha) * (distance <= depth_radius).astype(np.float32)
+    channels, dtype = int(inputs.shape[-1]), inputs.dtype
+    near = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels))) <= depth_radius
+    band = tf.constant(alpha * near, dtype)
+    gradient_band = tf.constant(2 * beta * alpha * near, dtype)
 
     @custom_gradient
     def normalise(rows: Tensor) -> Any:
-        scale = tf.nn.bias_add(tf.matmul(tf.square(rows), band), tf.fill([channels], bias))
+        biases = tf.fill([channels], tf.constant(bias, dtype))
+        scale = tf.nn.bias_add(tf.matmul(tf.square(rows), band), biases)
         root = tf.rsqrt(scale)
         power = root * tf.sqrt(root)  # scale ** -0.75
 
         def gradient(doutputs: Tensor) -> Tensor:
             direct = doutputs * power
-            return direct - rows * tf.matmul(direct * (rows / scale), np.float32(2 * beta) * band)
+            return direct - rows * tf.matmul(direct * (rows / scale), gradient_band)
 
         return rows * power, gradient
 

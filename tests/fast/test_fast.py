@@ -1,5 +1,6 @@
 """`--fast` and `--precision`: the loop in the graph, and ops that round differently."""
 
+import functools
 import json
 import os
 
@@ -52,7 +53,8 @@ def in_graph(data, calls, ops=FAST, **settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "steps_for_a_call", lambda *_: 100)
         config = TrainConfig(fast=True, steps=sum(calls), batch_size=BATCH, **settings)
-        return fast.train(config, data, Recorder(ops=ops, calls=calls))
+        optimizer = tf.train.AdamOptimizer(config.learning_rate)
+        return fast.train(config, data, Recorder(optimizer, ops, calls))
 
 
 @pytest.mark.parametrize("fc_batch_norm", ["batch", "ema"])
@@ -75,6 +77,16 @@ def test_how_many_steps_a_call_takes_changes_no_bit(data):
     np.testing.assert_array_equal(losses, same)
     for name, value in variables.items():
         np.testing.assert_array_equal(others[name], value, err_msg=name)
+
+
+@pytest.mark.soak  # no command compiles its loop: docs/performance.md, "On a GPU"
+def test_a_step_that_xla_compiles_trains_as_one_that_it_does_not(data, monkeypatch):
+    plain = functools.partial(in_graph, data, [1, 11], learning_rate=1e-5)
+    losses, _ = plain()
+    monkeypatch.setattr(fast, "build_loop", functools.partial(fast.build_loop, compiled=True))
+    compiled, _ = plain()
+    assert not np.array_equal(compiled, losses), "it was not compiled"
+    np.testing.assert_allclose(compiled, losses, atol=1e-3, rtol=0)
 
 
 def test_calls_are_cut_to_half_a_second():
@@ -108,13 +120,23 @@ def in_float32(inputs, kernel):
     return kernels.conv2d(tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32))
 
 
+def lrn_in_float32(inputs):
+    inputs = tf.cast(inputs, tf.float32)
+    return tf.nn.local_response_normalization(inputs, 4, 1.0, 0.001 / 9, 0.75)
+
+
 OPS = {  # fast, exact, shapes of their inputs, dtype, relative error allowed
     "local_response_normalization": (
         lambda x: FAST.local_response_normalization(
             x, depth_radius=4, bias=1.0, alpha=0.001 / 9, beta=0.75, name="a"
         ),
-        lambda x: tf.nn.local_response_normalization(x, 4, 1.0, 0.001 / 9, 0.75),
-        [[3, 4, 4, 48]], tf.float32, 1e-5,
+        lrn_in_float32, [[3, 4, 4, 48]], tf.float32, 1e-5,
+    ),
+    "local_response_normalization in bfloat16": (
+        lambda x: FAST.local_response_normalization(
+            x, depth_radius=4, bias=1.0, alpha=0.001 / 9, beta=0.75, name="a"
+        ),
+        lrn_in_float32, [[3, 4, 4, 48]], tf.bfloat16, 2e-2,
     ),
     "matmul": (FAST.matmul, tf.matmul, [[20, 64], [64, 48]], tf.float32, 1e-5),
     "small conv2d": (
