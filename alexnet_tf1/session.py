@@ -1,5 +1,6 @@
 """Opens sessions and settles how they use the machine: placement, GPU memory, TF32."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -30,6 +31,13 @@ def configuration(devices: int = 1) -> Any:
     if devices > 1:
         config.device_count["CPU"] = devices
     return config
+
+
+def set_variables(session: Any, variables: Sequence[Any], values: Sequence[Any]) -> None:
+    """Sets variables in a finalised graph: their initialisers take a value like any other op."""
+    initialisers = [variable.initializer for variable in variables]
+    given = [initialiser.inputs[1] for initialiser in initialisers]
+    session.run(initialisers, dict(zip(given, values, strict=True)))
 
 
 def describe(*, fast: bool, precision: str) -> dict[str, Any]:

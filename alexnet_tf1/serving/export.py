@@ -21,7 +21,7 @@ from alexnet_tf1.ops import Tensor
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.runs import network
 from alexnet_tf1.serving import servable
-from alexnet_tf1.session import open_session
+from alexnet_tf1.session import open_session, set_variables
 
 TAG = tf.saved_model.tag_constants.SERVING
 SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -133,9 +133,8 @@ def _cut_out(graph: Any) -> tuple[Any, dict[str, Any]]:
 def _load(session: Any, served: Any, values: dict[str, Any]) -> Any:
     """Imports a cut-out graph, gives its variables their values, and returns their Saver."""
     saver = tf.train.import_meta_graph(served)
-    for variable in tf.global_variables():
-        initial_value = variable.initializer.inputs[1]
-        session.run(variable.initializer, {initial_value: values[variable.op.name]})
+    variables = tf.global_variables()
+    set_variables(session, variables, [values[variable.op.name] for variable in variables])
     return saver
 
 

@@ -12,6 +12,7 @@ from alexnet_tf1.batchnorm.measure import BatchMoments, Distance
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import batches
 from alexnet_tf1.data.dataset import Dataset, Split
+from alexnet_tf1.session import set_variables
 from alexnet_tf1.system.signals import Stopped, StopRequest
 
 
@@ -62,9 +63,9 @@ def test(session: Any, net: AlexNet, split: Split, batch_size: int, stop: StopRe
         after = session.run(averages)
         accuracy, moments = _with_batch_statistics(session, net, split, batch_size, stop)
     except Stopped:
-        _load(session, averages, before)
+        set_variables(session, averages, before)
         raise
-    _load(session, averages, after)
+    set_variables(session, averages, after)
     layers = tuple(
         MovingAverages(norm.name, mean, variance, seen.distance(mean, variance))
         for norm, seen, mean, variance in zip(
@@ -88,10 +89,3 @@ def _with_batch_statistics(
             layer.add(value)
         stop.check()
     return right / len(split.labels), moments
-
-
-def _load(session: Any, variables: Sequence[Any], values: Sequence[Any]) -> None:
-    """Sets variables in a finalised graph: their initialisers take a value like any other op."""
-    initialisers = [variable.initializer for variable in variables]
-    given = [initialiser.inputs[1] for initialiser in initialisers]
-    session.run(initialisers, dict(zip(given, values, strict=True)))
