@@ -43,6 +43,7 @@ class TrainConfig:
       recipe: whose settings the run began with; see recipes/presets.py.
       optimizer: "adam", or "muon" for the kernels of conv2 to conv5 (recipes/optimizer.py).
       muon_rate: learning rate of Muon, dimensionless.
+      kernels: at the start, "random" or "prepared" (recipes/kernels.py); then conv1 is not trained.
       schedule: "constant", or "one-cycle": the rate rises in a line, then falls in one to 0.
       warmup: part of the steps in which a one-cycle rate rises, 0 to 1.
       flip: whether training images are mirrored in every other epoch.
@@ -75,6 +76,7 @@ class TrainConfig:
     recipe: Literal["original", "quick", "best"] = "original"
     optimizer: Literal["adam", "muon"] = "adam"
     muon_rate: float = 0.02
+    kernels: Literal["random", "prepared"] = "random"
     schedule: Literal["constant", "one-cycle"] = "constant"
     warmup: float = 0.25
     flip: bool = False

@@ -114,6 +114,8 @@ _SETTINGS = {
     "accuracy within its time",
     "optimizer": "muon: Muon for the kernels of conv2 to conv5, Adam for the rest",
     "muon_rate": "learning rate of Muon",
+    "kernels": "prepared: conv1 begins with what whitens the training images and is not trained, "
+    "the other convolutions begin by passing their inputs on",
     "schedule": "one-cycle: the learning rates rise linearly, then fall linearly to 0",
     "warmup": "fraction of the steps in which a one-cycle rate rises",
     "flip": "mirror training images in every other epoch",

@@ -13,6 +13,7 @@ from alexnet_tf1.config import TrainConfig
 _SHORT_AND_GOOD: dict[str, Any] = {
     "fc_batch_norm": "ema",  # accuracy that holds for one image at a time
     "optimizer": "muon",
+    "kernels": "prepared",
     "schedule": "one-cycle",
     "flip": True,
     "fast": True,

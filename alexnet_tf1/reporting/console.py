@@ -122,6 +122,7 @@ def _recipe(config: TrainConfig) -> Rows:
     """Makes a row of what differs from the original's training; none if nothing does."""
     given = {
         f"Muon at {config.muon_rate:g} for conv2 to conv5": config.optimizer == "muon",
+        "prepared kernels, conv1 not trained": config.kernels == "prepared",
         f"{config.schedule} rate": config.schedule != "constant",
         "mirrored images": config.flip,
         f"images moved by up to {config.shift} pixels": config.shift > 0,

@@ -15,6 +15,7 @@ from alexnet_tf1.alexnet import AlexNet
 from alexnet_tf1.data.dataset import Dataset
 from alexnet_tf1.fast.kernels import ops_for
 from alexnet_tf1.recipes.augment import augmentation_for
+from alexnet_tf1.recipes.kernels import prepared
 from alexnet_tf1.recipes.optimizer import optimizer_for
 from alexnet_tf1.reporting import confusion, console, event_images, progress
 from alexnet_tf1.reporting.console import Console
@@ -23,6 +24,7 @@ from alexnet_tf1.runs.network import restore_all
 from alexnet_tf1.runs.resume import Start
 from alexnet_tf1.runs.saving import save
 from alexnet_tf1.runs.schedule import check_finite, steps_until_due
+from alexnet_tf1.session import set_variables
 from alexnet_tf1.supervisor import periodic_test
 from alexnet_tf1.supervisor.tensorboard import Events
 from alexnet_tf1.system.gpu import Finding
@@ -91,6 +93,10 @@ class RunHooks(contextlib.ExitStack):
         self._session = session
         self.enter_context(self._signals)
         session.run(self._initialise)
+        if self._config.kernels == "prepared":
+            kernels = [v for v in tf.trainable_variables() if v.shape.rank == 4]
+            random = session.run(kernels)
+            set_variables(session, kernels, prepared(random, self._data.train.images))
         self._out.introduce(self._run, self._data, self._net, self._found_gpu)
         if self._start.checkpoint:
             restore_all(session, self._saver, self._start.checkpoint)

@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from support.loops import Recorder
+from support.small_set import TINY
 
 from alexnet_tf1.alexnet import build_alexnet, build_for_testing, cross_entropy
 from alexnet_tf1.batchnorm.audit import audit_graph
+from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.cli import output
 from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
+from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.fast import train as fast
 from alexnet_tf1.gap.both_modes import flip_accuracy
 from alexnet_tf1.recipes.augment import Augmentation, augmentation_for
+from alexnet_tf1.recipes.kernels import passing_on, whitening_kernel
 from alexnet_tf1.recipes.optimizer import Muon, one_cycle, optimizer_for, orthogonalised
 from alexnet_tf1.recipes.presets import RECIPES, settings_from
 from alexnet_tf1.runs.network import build_network
+from alexnet_tf1.supervisor.run import run_training
 
 BETTER = ("quick", "best")
 
@@ -154,10 +159,73 @@ def test_muon_takes_the_kernels_but_the_first_and_adam_the_rest():
         direction = (gradient + Muon.MOMENTUM * momentum).reshape(36, 8)
         left, values, right = np.linalg.svd(direction, full_matrices=False)
         values /= np.linalg.norm(values)
-        for _ in range(5):  # what the iteration does to each singular value
+        for _ in range(3):  # what the iteration does to each singular value
             values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
         expected = expected - 0.02 * (left * values @ right).reshape(3, 3, 4, 8)
     np.testing.assert_allclose(found["conv2/kernel"], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_prepared_conv1_is_spared_and_the_rest_is_trained_as_before(optimizer):
+    random = np.random.RandomState(3)
+    shapes = {"conv1/kernel": [3, 3, 3, 8], "conv2/kernel": [3, 3, 4, 8], "conv2/bias": [8]}
+    begin, *gradients = (
+        {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        for _ in range(3)
+    )
+    trained, spared = (
+        steps_taken(TrainConfig(optimizer=optimizer, kernels=kernels), begin, gradients)
+        for kernels in ("random", "prepared")
+    )
+    np.testing.assert_array_equal(spared["conv1/kernel"], begin["conv1/kernel"])
+    assert not np.array_equal(trained["conv1/kernel"], begin["conv1/kernel"])
+    for name in ("conv2/kernel", "conv2/bias"):
+        np.testing.assert_array_equal(spared[name], trained[name])
+
+
+def test_the_whitening_kernel_makes_outputs_of_variance_1_that_are_uncorrelated():
+    random = np.random.RandomState(0)
+    # Smooth images, whose neighbouring pixels and colours are nearly alike, as in photographs.
+    rough = random.normal(size=[400, 1, 40, 40]) + 0.5 * random.normal(size=[400, 3, 40, 40])
+    smooth = sum(rough[..., y : y + 32, x : x + 32] for y in range(4) for x in range(4))
+    images = np.clip(128 + 10 * smooth, 0, 255).astype(np.uint8).reshape(400, 3072)
+    kernel = whitening_kernel(images, 12)
+    with tf.Graph().as_default(), tf.Session() as session:
+        planes = SCALED[images].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        outputs = session.run(tf.nn.conv2d(planes, kernel, 1, "VALID")).reshape(-1, 12)
+    np.testing.assert_array_equal(outputs[:, 6:], -outputs[:, :6])
+    products = outputs[:, :6].T @ outputs[:, :6] / len(outputs)
+    np.testing.assert_allclose(products, np.eye(6), atol=0.06)
+
+
+def test_a_kernel_that_passes_on_shows_its_inputs_first():
+    random = np.random.RandomState(0)
+    inputs = random.normal(size=[1, 5, 5, 4]).astype(np.float32)
+    for filters in (6, 4, 3):
+        kernel = random.normal(size=[3, 3, 4, filters]).astype(np.float32)
+        with tf.Graph().as_default(), tf.Session() as session:
+            both = [passing_on(kernel), kernel]
+            new, old = session.run([tf.nn.conv2d(inputs, k, 1, "SAME") for k in both])
+        passed = min(4, filters)
+        np.testing.assert_array_equal(new[..., :passed], inputs[..., :passed])
+        np.testing.assert_array_equal(new[..., passed:], old[..., passed:])
+
+
+def test_a_run_with_prepared_kernels_keeps_its_first_layer(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "generate", TINY)
+    folder = tmp_path / "run"
+    settings = {
+        "dataset": "synthetic", "kernels": "prepared", "batch_size": 4, "test_batches": 1,
+        "run_dir": str(folder),
+    }  # fmt: skip
+    run_training(TrainConfig(steps=2, **settings))
+    run_training(TrainConfig(steps=4, **settings), resume=True)
+    checkpoint = Checkpoint(folder)
+    expected = whitening_kernel(TINY().train.images, 48)
+    np.testing.assert_array_equal(checkpoint.read("conv1/kernel"), expected)
+    assert not checkpoint.read("conv1/bias").any()
+    assert checkpoint.read("conv2/bias").any()
+    assert "conv1/kernel/Adam" not in checkpoint.variables
 
 
 def test_orthogonalised_brings_singular_values_near_1_and_keeps_their_vectors():
