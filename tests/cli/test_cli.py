@@ -208,6 +208,7 @@ SETTINGS = {
     "recipe": "original",
     "optimizer": "adam",
     "muon_rate": 0.02,
+    "kernels": "random",
     "schedule": "constant",
     "warmup": 0.25,
     "flip": False,

@@ -32,6 +32,7 @@ TRAIN = {
     "--precision": ["", "float16", "bf16"],
     "--recipe": ["", "Quick", "quickest"],
     "--optimizer": ["", "sgd"],
+    "--kernels": ["", "glorot"],
     "--schedule": ["", "cosine"],
     "--muon-rate": ["", "x", "0", "-1", "nan", "inf", "1e39"],
     "--warmup": ["", "x", "-0.1", "1", "nan"],
