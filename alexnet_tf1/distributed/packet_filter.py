@@ -5,6 +5,7 @@ import ctypes
 import ipaddress
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -66,7 +67,11 @@ def _only_to(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
 def _listening_at(port: int) -> Iterator[socket.socket]:
     """This process's sockets that listen at a port."""
     for name in os.listdir("/proc/self/fd"):
-        # A copy, so that closing it here does not close the server's.
+        # A copy, so that closing it here does not close the server's; of sockets only, as nothing
+        # would close the copy of another file.
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
             listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             if listens and one.getsockname()[1] == port:
