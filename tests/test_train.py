@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from support.forked import Command
-from support.small_set import TINY
+from support.small_network import make_small
 
 from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.errors import UserError
 from alexnet_tf1.gap.both_modes import evaluate_run
 from alexnet_tf1.supervisor.hooks import RunHooks
@@ -37,15 +36,27 @@ RESULT = {  # SPEC: these at least
 }  # fmt: skip
 
 
+# run_train.py in a process of its own, which tests fewer images: 300 and 100.
+SCRIPT = f"""
+import runpy
+import sys
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]}
+from alexnet_tf1.data import synthetic
+from support.small_set import SMALL
+synthetic.generate = SMALL
+runpy.run_path({str(ROOT / "run_train.py")!r}, run_name="__main__")
+"""
+
+
 def run_train(*options, **kwargs):
-    command = [sys.executable, ROOT / "run_train.py", *map(str, options)]
+    command = [sys.executable, "-c", SCRIPT, *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
 
 
 @pytest.fixture(scope="module")
 def small_data():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", TINY)
+        make_small(patch.setattr)
         yield
 
 

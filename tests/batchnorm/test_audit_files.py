@@ -128,8 +128,8 @@ def test_other_switches_do_not_confuse() -> None:
 
 @pytest.mark.parametrize("option", ["train_ops", "logits", "is_training"])
 def test_a_name_that_is_not_there_gets_near_ones(forgotten: Any, option: str) -> None:
-    names = {"train_ops": "Adan", "logits": "fc2/logit:0", "is_training": "is_trainin"}
-    near = {"train_ops": "Adam", "logits": "fc2/logits", "is_training": "is_training"}
+    names = {"train_ops": "GradientDescend", "logits": "fc2/logit:0", "is_training": "is_trainin"}
+    near = {"train_ops": "GradientDescent", "logits": "fc2/logits", "is_training": "is_training"}
     with pytest.raises(UserError, match=rf"not in the graph; did you mean .*{near[option]}"):
         audit_graph(forgotten[0], **{option: names[option]})
 

@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.local_cluster import Workers, losses, variables
+from support.small_network import make_small
 from support.small_set import SMALL
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.distributed.cluster import Cluster
 from alexnet_tf1.distributed.handshake import check_wanted
 from alexnet_tf1.distributed.worker import data_folder
 from alexnet_tf1.errors import UserError
-from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.recovery import problem
 
 STEPS = 10
@@ -40,10 +39,9 @@ def options(*more, steps=STEPS):
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """The same few images in this process as in the workers."""
+    """The same small program in this process as in the workers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
-        patch.setattr(plots, "curves", lambda *_: None)
+        make_small(patch.setattr, SMALL)
         patch.delenv("TF_CONFIG", raising=False)
         yield
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from support.loops import Recorder
+from support.small_network import make_small
 from support.small_set import SMALL
 
 from alexnet_tf1 import train
@@ -15,7 +16,6 @@ from alexnet_tf1.alexnet import build_alexnet, build_for_testing
 from alexnet_tf1.batchnorm.audit import audit_graph
 from alexnet_tf1.checkpoint.reader import Checkpoint
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.data.load import load_dataset
@@ -183,15 +183,15 @@ def test_another_beta_is_refused():
 
 
 @pytest.fixture
-def small_data(monkeypatch):
-    monkeypatch.setattr(synthetic, "generate", SMALL)
+def small_program(monkeypatch):
+    make_small(monkeypatch.setattr, SMALL)
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fast") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        make_small(patch.setattr, SMALL)
         settings = {**SHORT, "log_every": 7, "test_every": 10, "checkpoint_every": 9}
         run_training(TrainConfig(**settings, run_dir=str(folder)))
     return folder
@@ -217,7 +217,7 @@ def test_its_event_file_holds_what_the_default_loop_s_holds(run_folder):
         assert steps[tag] == steps["accuracy/test_inference"] == [10, 20, 30, 40]
 
 
-def test_a_checkpoint_holds_what_the_default_loop_s_holds(run_folder):
+def test_a_checkpoint_holds_what_the_default_loop_s_holds(run_folder, small_program):
     saved = Checkpoint(str(run_folder / "checkpoints/model.ckpt-45")).variables
     with tf.Graph().as_default():
         build_alexnet()
@@ -225,7 +225,7 @@ def test_a_checkpoint_holds_what_the_default_loop_s_holds(run_folder):
     assert {name: list(variable.shape) for name, variable in saved.items()} == expected
 
 
-def test_the_result_says_how_it_was_computed(run_folder, small_data):
+def test_the_result_says_how_it_was_computed(run_folder, small_program):
     result = json.loads((run_folder / "result.json").read_text())
     assert result["config"]["fast"] is True
     assert result["execution"]["fast"] is True
@@ -234,7 +234,7 @@ def test_the_result_says_how_it_was_computed(run_folder, small_data):
     assert evaluate_run(str(run_folder))["test_accuracy_full"] == result["test_accuracy_full"]
 
 
-def test_a_loss_that_is_not_finite_is_named_by_its_step(small_data, tmp_path):
+def test_a_loss_that_is_not_finite_is_named_by_its_step(small_program, tmp_path):
     config = TrainConfig(**SHORT, learning_rate=1e36, run_dir=str(tmp_path / "run"))
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at step [23];"):
         run_training(config)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from support import bars
+from support.small_network import make_small
 
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
@@ -12,7 +13,6 @@ from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import diagnose as diagnosing
 from alexnet_tf1.gap.recalibrate import RECALIBRATION_IMAGES
-from alexnet_tf1.reporting import plots
 from alexnet_tf1.runs.folder import open_run
 from alexnet_tf1.supervisor.run import run_training
 
@@ -25,8 +25,7 @@ def fewer_images():
     """Most of the time here goes into testing images and estimating statistics from them."""
     generate = functools.partial(synthetic.generate, train_images=100, test_images=100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", generate)
-        patch.setattr(plots, "curves", lambda *_: None)
+        make_small(patch.setattr, generate)
         yield
 
 

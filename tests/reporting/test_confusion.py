@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
+from support.small_network import make_small
 
 from alexnet_tf1.alexnet import build_for_testing
 from alexnet_tf1.cli import main as cli
@@ -32,7 +33,7 @@ MEASURED = {
 @pytest.fixture(scope="module")
 def small_data():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        make_small(patch.setattr, SMALL)
         yield SMALL()
 
 

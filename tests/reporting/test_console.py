@@ -9,6 +9,7 @@ import sys
 import pytest
 from support import bars, mistakes
 from support.cifar10_files import write_folder
+from support.small_network import make_small
 from support.terminal import on_a_terminal
 
 from alexnet_tf1.cli import main as cli
@@ -32,7 +33,7 @@ def small():
 
     with pytest.MonkeyPatch.context() as patch:
         generate = functools.partial(synthetic.generate, train_images=40, test_images=20)
-        patch.setattr(synthetic, "generate", generate)
+        make_small(patch.setattr, generate)
         patch.setattr(cifar10, "IMAGES_PER_FILE", mistakes.IMAGES)
         patch.setattr(cifar10, "fetch", no_network)
         patch.setattr(gpu, "look", lambda: IDLE)

@@ -15,7 +15,7 @@ from support.run_files import metrics, variables
 
 OPTIONS = [
     "--dataset", "synthetic", "--batch-size", 4, "--log-every", 5, "--test-every", 15,
-    "--test-batches", 10, "--checkpoint-every", 10,
+    "--test-batches", 10, "--checkpoint-every", 5,
 ]  # fmt: skip
 RECIPE = ("--recipe", "quick", "--shift", "2")  # and with it --fast
 
@@ -41,7 +41,7 @@ def test_kills_leave_no_trace(loop, kills, steps, tmp_path):
         if killed % 2 == 0:
             during_saves += wait_for_a_save(process, run)
         else:
-            time.sleep(moments.uniform(0, 0.8))
+            time.sleep(moments.uniform(0, 0.2))
         if not process.process.is_alive():  # it was through: the rest of the kills go to a new run
             break
         process.process.kill()

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from support.forked import Command
 from support.run_files import metrics, variables
-from support.small_set import TINY
+from support.small_network import make_small
 
 from alexnet_tf1 import evaluate
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.cli.arguments import parser
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.batches import Batches
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.errors import UserError
@@ -64,8 +63,7 @@ def assert_same_run(folder, whole):
 def small_data():
     """15 batches of training images: the second half of each run begins them again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", TINY)
-        patch.setattr(plots, "curves", lambda *_: None)  # a quarter of the time of such a run
+        make_small(patch.setattr)
         yield
 
 
@@ -275,7 +273,7 @@ def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_
     run, output = shutil.copytree(halves / "default", tmp_path / "run"), tmp_path / "output"
     there = sorted(path.name for path in (run / "checkpoints").iterdir())
     options = ["train", "--resume", "--run-dir", run, "--steps", STEPS]
-    full = Command(options, output, largest_file=8_000_000)  # a checkpoint has 40 MB
+    full = Command(options, output, largest_file=1_500_000)  # a checkpoint has 2.8 MB
     assert full.end() == 2
     last = full.text().splitlines()[-1]
     assert last.startswith(f"error: {run} cannot be written (File too large)")
@@ -289,7 +287,7 @@ def test_a_full_disk_ends_the_run_with_its_checkpoints_whole(halves, whole, tmp_
 def test_a_disk_that_is_full_at_the_first_save_says_that_nothing_was_saved(tmp_path):
     run, output = tmp_path / "run", tmp_path / "output"
     options = ["train", "--dataset", "synthetic", "--batch-size", "4", "--steps", "1"]
-    full = Command([*options, "--run-dir", run], output, largest_file=8_000_000)
+    full = Command([*options, "--run-dir", run], output, largest_file=1_500_000)
     assert full.end() == 2
     last = full.text().splitlines()[-1]
     assert last.startswith(f"error: {run} cannot be written (File too large); nothing was saved")

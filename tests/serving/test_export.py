@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from support import saved
 from support.served import STEPS
+from support.small_network import make_small
 from support.small_set import SMALL
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -28,9 +29,9 @@ from alexnet_tf1.serving.export import export
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Less of the embedded data set: little is learnt here."""
+    """Little is learnt here; the runs are of the same small program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        make_small(patch.setattr, SMALL)
         yield
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
 from support.served import STEPS, variant
+from support.small_network import make_small
 from support.small_set import SMALL
 
 from alexnet_tf1.cli import main as cli
@@ -23,9 +24,9 @@ from alexnet_tf1.serving.predict import predict
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Less of the embedded data set: little is learnt here."""
+    """Little is learnt here; the runs are of the same small program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        make_small(patch.setattr, SMALL)
         yield
 
 

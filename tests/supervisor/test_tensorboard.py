@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from PIL import Image
+from support.small_network import make_small
 from support.small_set import SMALL
 
 from alexnet_tf1 import layers, norms
 from alexnet_tf1.batchnorm.measure import BatchMoments
 from alexnet_tf1.cli import main as cli
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.data.dataset import Split
 from alexnet_tf1.reporting.compare import OF_LOGGING
 from alexnet_tf1.supervisor import periodic_test as midway
-from alexnet_tf1.supervisor import run
 from alexnet_tf1.supervisor import tensorboard as events
 from alexnet_tf1.supervisor.hooks import RunHooks
 from alexnet_tf1.system.signals import Stopped, StopRequest
@@ -58,8 +57,7 @@ def folders(tmp_path_factory):
     """A run of 8 steps, and the same gone on with after it lost all since step 4."""
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
-        patch.setattr(run.plots, "curves", lambda *_: None)
+        make_small(patch.setattr, SMALL)
         whole, resumed = place / "whole", place / "resumed"
         assert cli.main(["train", *OPTIONS, "--steps", "8", "--run-dir", str(whole)]) == 0
         shutil.copytree(whole, resumed)

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from support.small_network import make_small
 from support.small_set import TINY
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -14,7 +15,7 @@ CONTEXT.set_forkserver_preload(["tensorflow.compat.v1", "alexnet_tf1.supervisor.
 
 
 def command(arguments, output, sizes, largest_file, environment):
-    """Body of a fork: `alexnet-tf1 ARGUMENTS` on a small set, its output in a file."""
+    """Body of a fork: a small `alexnet-tf1 ARGUMENTS`, its output in a file."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.update(environment)
     with open(output, "w") as file:
@@ -29,10 +30,8 @@ def command(arguments, output, sizes, largest_file, environment):
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     from alexnet_tf1.cli import main as cli
     from alexnet_tf1.data import synthetic
-    from alexnet_tf1.reporting import plots
 
-    plots.curves = lambda *_: None  # a quarter of the time of such a run
-    synthetic.generate = functools.partial(synthetic.generate, **sizes)
+    make_small(setattr, functools.partial(synthetic.generate, **sizes))
     sys.exit(cli.main([str(argument) for argument in arguments]))
 
 

@@ -40,13 +40,17 @@ def run(script, *arguments):
 def started():
     server = subprocess.Popen(
         [sys.executable, "-W", "ignore", __file__],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "TF_USE_LEGACY_KERAS": "1",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    atexit.register(server.communicate)  # it ends with its input
+    atexit.register(server.kill)  # a duplicate of its input, wherever left, would keep it waiting
     return server
 
 

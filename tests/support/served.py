@@ -6,10 +6,10 @@ import shutil
 import pytest
 
 from alexnet_tf1.config import TrainConfig
-from alexnet_tf1.data import synthetic
 from alexnet_tf1.gap import recalibrate as gap
 from alexnet_tf1.runs import folder as runs
 from alexnet_tf1.supervisor.run import run_training
+from support.small_network import make_small
 from support.small_set import SMALL
 
 STEPS = 30
@@ -18,7 +18,7 @@ STEPS = 30
 def train_both(folder):
     """Trains folder/ema; folder/batch has its weights and the original's setting, recalibrated."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "generate", SMALL)
+        make_small(patch.setattr, SMALL)
         run_training(
             TrainConfig(
                 dataset="synthetic", steps=STEPS, batch_size=4, fc_batch_norm="ema",

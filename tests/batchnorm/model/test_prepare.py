@@ -101,19 +101,28 @@ def on_the_input():
     head(norm(dense(h, "first"), switch()))
 
 
-@pytest.mark.parametrize("resource", [False, True], ids=["ref, v1", "resource, v2"])
-@pytest.mark.parametrize(
-    ("build", "feeds", "more"),
-    [
-        (siamese, {"x": X, "other": X[::-1]}, {"logits": "distance"}),
-        (queue, {"batch": X}, {}),
-        (switched_by(variable), {"x": X}, {}),
-        (switched_by(number), {"x": X}, {}),
-        (on_the_input, {"x": X}, {}),
-        (lambda: head(norm(dense(placeholder(20), "first"), switch())), {"x": X}, {}),
-    ],
-    ids=["siamese", "queue", "variable", "number", "input", "fixed batch"],
-)
+MODELS = {
+    "siamese": (siamese, {"x": X, "other": X[::-1]}, {"logits": "distance"}),
+    "queue": (queue, {"batch": X}, {}),
+    "variable": (switched_by(variable), {"x": X}, {}),
+    "number": (switched_by(number), {"x": X}, {}),
+    "input": (on_the_input, {"x": X}, {}),
+    "fixed batch": (lambda: head(norm(dense(placeholder(20), "first"), switch())), {"x": X}, {}),
+}
+
+
+def in_both_generations():
+    """Each model once in the gate, by turns with ref and with resource variables; then in a soak.
+
+    That the generations differ in nothing but control flow is test_styles' too, of both kinds.
+    """
+    for turn, (name, model) in enumerate(MODELS.items()):
+        for resource, generation in enumerate(("ref, v1", "resource, v2")):
+            marks = [] if turn % 2 == resource else [pytest.mark.soak]
+            yield pytest.param(*model, bool(resource), id=f"{name}-{generation}", marks=marks)
+
+
+@pytest.mark.parametrize(("build", "feeds", "more", "resource"), list(in_both_generations()))
 def test_a_model_is_measured_and_mended(tmp_path, build, feeds, more, resource):
     (tf.enable_resource_variables if resource else tf.disable_resource_variables)()
     (tf.enable_control_flow_v2 if resource else tf.disable_control_flow_v2)()

@@ -2,14 +2,12 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from support import legacy_keras
 from support.foreign.train import STYLES
 from support.shared import once
 
@@ -78,17 +76,12 @@ class Theirs:
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
     """Gives a model by name, from those that were trained once."""
-    if importlib.util.find_spec("tf_slim") is None or importlib.util.find_spec("tf_keras") is None:
-        pytest.skip("their layers need tf_keras and tf_slim; pip install '.[test]'")
+    if importlib.util.find_spec("tf_slim") is None:
+        pytest.skip("their layers need tf_slim; pip install '.[test]'")
 
     def train(folder):
         folder.mkdir()
-        subprocess.run(
-            [sys.executable, "-m", "support.foreign.train", folder],
-            env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "PYTHONPATH": str(TESTS)},
-            check=True,
-            capture_output=True,
-        )
+        legacy_keras.run(TESTS / "support" / "foreign" / "train.py", folder)
 
     folder = once(tmp_path_factory, "foreign", train)
     return lambda style, fault: Theirs(folder, f"{style}/{fault}")

@@ -1,9 +1,10 @@
 """Trains every style with every fault, and saves it as its own program would.
 
-    TF_USE_LEGACY_KERAS=1 python -m support.foreign.train FOLDER [NAME/FAULT...]
+    cd tests; TF_USE_LEGACY_KERAS=1 python -m support.foreign.train FOLDER [NAME/FAULT...]
 
-A process of its own: the real tf.layers, tf_slim and tf_keras in a session need that variable
-before TensorFlow is imported. It leaves FOLDER/NAME/FAULT/model.ckpt-100 with its .meta;
+A process of its own, which support.legacy_keras forks: the real tf.layers, tf_slim and tf_keras in
+a session need that variable before TensorFlow is imported. It leaves FOLDER/NAME/FAULT/
+model.ckpt-100 with its .meta;
 FOLDER/models.json, which says of each how it is fed; and FOLDER/KIND_x.npy and KIND_y.npy, the
 examples of each kind of input. They lie far from 0, so that averages at their initial values ruin
 the answers.
