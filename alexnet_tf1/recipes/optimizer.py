@@ -135,17 +135,21 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """Brings the singular values of a matrix near 1 and leaves its singular vectors.
 
     The quintic Newton-Schulz iteration with the coefficients of Muon's authors, chosen for speed:
-    three times, it ends between 0.68 and 1.2 for values that begin above 0.02 of the norm.
+    three times, it ends between 0.68 and 1.2 for values that begin above 0.02 of the norm. As each
+    x becomes x p(x'x), with p a polynomial, the iterations are done on the small product x'x.
 
     Args:
-      matrix: float32 [M, N], best with M >= N: the products are then with [N, N].
+      matrix: float32 [M, N], best with M >= N: all products but two are of [N, N].
 
     Returns:
       float32 [M, N]; 0 for 0.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix / (tf.norm(matrix) + 1e-7)
+    square = tf.matmul(x, x, transpose_a=True)
+    total = one = tf.eye(int(matrix.shape[-1]))
     for _ in range(3):  # more gain no accuracy: docs/recipes.md
-        square = tf.matmul(x, x, transpose_a=True)
-        x = a * x + tf.matmul(x, b * square + c * tf.matmul(square, square))
-    return x
+        factor = a * one + b * square + c * tf.matmul(square, square)
+        total = tf.matmul(total, factor)
+        square = tf.matmul(factor, tf.matmul(square, factor))
+    return tf.matmul(x, total)

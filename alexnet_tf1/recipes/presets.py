@@ -24,25 +24,26 @@ RECIPES: dict[str, dict[str, Any]] = {
     "quick": {
         **_SHORT_AND_GOOD,
         "batch_size": 50,
-        "steps": 820,
+        "steps": 800,
         "learning_rate": 1.5e-3,
         "warmup": 0.1,
         "test_batches": 40,  # the original's 2,000 images
         "log_every": 100,
-        "test_every": 410,
-        "checkpoint_every": 410,
+        "test_every": 400,
+        "checkpoint_every": 400,
     },
     "best": {
         **_SHORT_AND_GOOD,
         "batch_size": 100,
-        "steps": 3_300,
+        "steps": 4_500,
         "learning_rate": 2e-3,
+        "warmup": 0.15,
         "muon_rate": 0.03,
         "label_smoothing": 0.1,
         "shift": 2,
         "test_batches": 20,
         "log_every": 100,
-        "test_every": 1_000,
+        "test_every": 1_500,
     },
 }
 
