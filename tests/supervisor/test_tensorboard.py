@@ -310,7 +310,7 @@ def test_measuring_moves_nothing_but_what_the_original_s_test_moves(statistics, 
     assert len(moved) == (2 if statistics == "batch" else 6)
     assert changed(trained, found[-1]) == (moved if statistics == "batch" else set())
     # The twin that does not put the averages back is told apart.
-    monkeypatch.setattr(midway, "_load", lambda *_: None)
+    monkeypatch.setattr(midway, "set_variables", lambda *_: None)
     others = variables(measure=True)[1]
     assert changed(others[-1], found[-1]) == (moved if statistics == "batch" else set())
 
