@@ -154,6 +154,8 @@ def test_a_recipe_says_what_is_not_the_original_s():
         "best: Muon at 0.03 for conv2 to conv5, one-cycle rate, mirrored images, "
         "images moved by up to 2 pixels, labels smoothed by 0.1",
     )
+    ((_, text),) = console._recipe(settings_from({"recipe": "quick"}))
+    assert "prepared kernels, conv1 not trained" in text
 
 
 def rows():
