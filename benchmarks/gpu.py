@@ -3,18 +3,17 @@
     python benchmarks/gpu.py --data-dir DIR [--out DIR] [--parts PART ...]
 
 original: `run_train.py`'s run of 10,000 steps. fast: the same with `--fast`, in float32 and
-bfloat16. recipes: quick and best. steps: the time of a step at batch sizes 20, 128 and 1,024,
-XLA on and off, PyTorch beside it where it is installed (step_time.py). losses: the GPU's against
-the CPU's. bits: what repeats bit for bit on the GPU, in one step and after a kill; and what
-deterministic ops cost. hidden: what `env` says when libraries or the GPU are hidden. Results are
-in DIR as they come, a file a part. Without a GPU it says so and ends with status 2; `--anyway`
-runs it on the CPU, to try the script.
+bfloat16. recipes: quick and best. step_times: the time of a step of `--loops` at each of
+`--batch-sizes` (step_time.py). deterministic: what deterministic ops cost. losses: the GPU's
+against the CPU's. bits: what repeats bit for bit on the GPU, in one step and after a kill.
+hidden: what `env` says when libraries or the GPU are hidden. Results are in DIR as they come, a
+file a part. Without a GPU it says so and ends with status 2; `--anyway` runs it on the CPU, to
+try the script.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import signal
@@ -25,10 +24,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from peers import PEERS
+from loops import LOOPS
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOPS = ["reference", "default", "fast", "fast, XLA", "fast, bfloat16", "fast, bfloat16, XLA"]
+PARTS = "original step_times deterministic fast recipes losses bits hidden".split()
+OURS = ["reference", "default", "fast", "fast, bfloat16"]
 DETERMINISTIC = {"TF_DETERMINISTIC_OPS": "1"}  # what enable_op_determinism sets for the kernels
 HIDDEN = {
     "as it is": {},
@@ -72,10 +72,12 @@ print(json.dumps({{"losses": losses, "differ": differ}}))
 class Bench:
     """Where the parts find the data and leave their results."""
 
-    def __init__(self, data_dir: str | None, out: Path, steps: int, rounds: int) -> None:
-        """Takes the folders, the steps of a whole run and the rounds of a comparison."""
-        self.data = ["--data-dir", data_dir] if data_dir else []
-        self.data_dir, self.out, self.steps, self.rounds = data_dir, out, steps, rounds
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Takes what was typed."""
+        self.data_dir, self.out = options.data_dir, options.out
+        self.steps, self.rounds = options.steps, options.rounds
+        self.loops, self.batch_sizes = options.loops, options.batch_sizes
+        self.data = ["--data-dir", self.data_dir] if self.data_dir else []
 
     def train(self, name: str, *typed: str, **environment: str) -> dict[str, Any]:
         """Trains in a process of its own and times it whole."""
@@ -96,9 +98,10 @@ class Bench:
         """Starts a training process that writes its run folder and its console beside it."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "run_train.py"), "--run-dir", str(folder)]
+        command += self.data or ["--dataset", "synthetic"]
         with folder.with_suffix(".log").open("a") as log:
             return subprocess.Popen(
-                [*command, *self.data, *typed], stdout=log, stderr=log, text=True, cwd=self.out,
+                [*command, *typed], stdout=log, stderr=log, text=True, cwd=self.out,
                 env=environment_with(**environment),
             )  # fmt: skip
 
@@ -119,15 +122,12 @@ class Bench:
         return {name: self.train(name, "--recipe", name) for name in ("quick", "best")}
 
     def step_times(self) -> Any:
-        """The loops in turn, at three batch sizes; then two of them with deterministic ops."""
-        found = {f"batch {size}": self._step_time(size, LOOPS) for size in (20, 128, 1024)}
-        found["deterministic"] = self._step_time(20, ["default", "fast, XLA"], **DETERMINISTIC)
-        if importlib.util.find_spec("torch"):
-            peers = [loop for loop in PEERS if loop.startswith("PyTorch, compiled")]
-            for size in (20, 1024):
-                loops = ["default", "fast, XLA", "fast, bfloat16, XLA", *peers]
-                found[f"PyTorch, batch {size}"] = self._step_time(size, loops)
-        return found
+        """The loops in turn, at each batch size."""
+        return {f"batch {size}": self._step_time(size, self.loops) for size in self.batch_sizes}
+
+    def deterministic(self) -> Any:
+        """Our loops with deterministic ops, to set beside those of step_times."""
+        return self._step_time(20, ["default", "fast"], **DETERMINISTIC)
 
     def _step_time(self, size: int, loops: list[str], **environment: str) -> Any:
         path = self.out / "step_time.json"
@@ -224,8 +224,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10_000, help="of a whole run")
     parser.add_argument("--anyway", action="store_true", help="run without a GPU")
-    parts = ("original", "step_times", "fast", "recipes", "losses", "bits", "hidden")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[20, 128, 1024])
+    parser.add_argument("--loops", nargs="+", choices=LOOPS, metavar="LOOP", default=OURS,
+                        help="of: " + "; ".join(LOOPS))  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     from alexnet_tf1.system import hardware
 
@@ -234,7 +236,7 @@ def main() -> int:
         return 2
     options.out = options.out.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.data_dir, options.out, options.steps, options.rounds)
+    bench = Bench(options)
     for part in options.parts:
         measure: Callable[[], Any] = getattr(bench, part)
         started = time.perf_counter()

@@ -92,6 +92,7 @@ def ours(compiled: bool = False, **settings: Any) -> Callable[[Any, int], Run]:
         from alexnet_tf1.session import open_session
 
         tf.disable_eager_execution()
+        tf.set_random_seed(0)
         config = TrainConfig(batch_size=batch_size, **settings)
         if config.fast:
             build_for_testing(ops=ops_for(config))
@@ -148,7 +149,7 @@ def matmul_rate(dtype: str) -> Run:
     import tensorflow.compat.v1 as tf
 
     tf.disable_eager_execution()
-    a = tf.get_variable("a", initializer=tf.random.normal([1024, 1024]))
+    a = tf.get_variable("a", initializer=tf.random.normal([1024, 1024], seed=0))
     b = tf.cast(a, dtype)
     session = tf.Session()
     session.run(a.initializer)
