@@ -32,6 +32,22 @@ def normalise_with_batch(
     return outputs, mean, variance
 
 
+def normalise_with_moments(
+    inputs: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    epsilon: float,
+    moments: Callable[..., tuple[Tensor, Tensor]] = tf.nn.moments,
+    batches: int = 1,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalises as `normalise_with_batch`, in plain ops; the moments may be of several batches."""
+    values = tf.cast(inputs, tf.float32)
+    mean, variance = moments(values, [0, 1, 2])
+    outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, epsilon)
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1] * batches, tf.float32)
+    return tf.cast(outputs, inputs.dtype), mean, variance * (count / (count - 1))
+
+
 class Ops(NamedTuple):
     """The ops that `layers` and `alexnet` compute with; the defaults are the original's."""
 

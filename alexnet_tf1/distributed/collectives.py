@@ -6,11 +6,12 @@ TensorFlow moves the bytes: between devices of a process through memory, between
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from alexnet_tf1.ops import Ops, Tensor, custom_gradient
+from alexnet_tf1.ops import Ops, Tensor, custom_gradient, normalise_with_moments
 
 _REPLICAS, _WORKERS = 1, 2  # group keys
 
@@ -79,19 +80,10 @@ class Replica:
         mean, square = tf.unstack(self.mean(tf.stack([mean, variance + tf.square(mean)])))
         return tf.cast(mean, tf.float32), tf.cast(square - tf.square(mean), tf.float32)
 
-    def normalise_with_batch(
-        self, inputs: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalises as `ops.normalise_with_batch`, with the images of all replicas."""
-        values = tf.cast(inputs, tf.float32)
-        mean, variance = self.moments(values, [0, 1, 2])
-        outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, epsilon)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * self.count, tf.float32)
-        return tf.cast(outputs, inputs.dtype), mean, variance * (count / (count - 1))
-
     def synchronised(self, ops: Ops) -> Ops:
         """Returns `ops` with normalisations that use the images of all replicas."""
-        return ops._replace(moments=self.moments, normalise_with_batch=self.normalise_with_batch)
+        normalise = partial(normalise_with_moments, moments=self.moments, batches=self.count)
+        return ops._replace(moments=self.moments, normalise_with_batch=normalise)
 
 
 def average_fused(

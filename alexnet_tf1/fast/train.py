@@ -11,7 +11,7 @@ from alexnet_tf1 import alexnet
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.data.batches import SCALED, Batches
 from alexnet_tf1.data.dataset import Dataset
-from alexnet_tf1.ops import Tensor
+from alexnet_tf1.ops import Tensor, normalise_with_moments
 from alexnet_tf1.session import open_session
 from alexnet_tf1.train import Hooks
 
@@ -83,8 +83,13 @@ def build_loop(config: TrainConfig, hooks: Hooks, *, compiled: bool = False) -> 
 
     The body is the network once more, on the same variables, always in training; `config` is the
     one that it was built for, and the hooks have the optimizer and the ops. Where `compiled`, XLA
-    makes one program of a step.
+    makes one program of a step, and normalises in plain ops: TensorFlow 2.21 merges the fused op
+    with the ReLU after it, which on a GPU hands the gradient 1 / sqrt(variance + epsilon) where
+    XLA's gradient expects the variance (docs/performance.md, "On a GPU").
     """
+    ops = hooks.ops
+    if compiled:
+        ops = ops._replace(normalise_with_batch=normalise_with_moments)
     pixels = tf.placeholder(tf.uint8, [None, None, 3072], name="pixels")
     labels = tf.placeholder(tf.int64, [None, None], name="answers")
 
@@ -95,7 +100,7 @@ def build_loop(config: TrainConfig, hooks: Hooks, *, compiled: bool = False) -> 
         images = tf.gather(SCALED, tf.cast(pixels, tf.int32))
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
             logits = alexnet.inference(
-                tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, hooks.ops
+                tf.reshape(images, [-1, 3072]), True, config.fc_batch_norm, ops
             )
         loss = alexnet.cross_entropy(labels, logits, config.label_smoothing)
         hits = tf.cast(tf.equal(tf.argmax(logits, 1), labels), tf.float64)
