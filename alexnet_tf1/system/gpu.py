@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-MOST_QUOTED: Final = 400  # characters of the log
+MOST_QUOTED: Final = 3  # messages of the log
 _LOOK: Final = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
-# After "file.cc:line]", a message that names a GPU, CUDA or a library that cannot be opened.
-_MESSAGE: Final = re.compile(r"\.(?:cc|h):\d+\] (.*(?:gpu|cuda|dlerror|dlopen).*)", re.IGNORECASE)
+# After "file.cc:line]", a sentence that names a GPU, CUDA or a library that cannot be opened.
+_MESSAGE: Final = re.compile(
+    r"\.(?:cc|h):\d+\] (?=.*(?:gpu|cuda|dlerror|dlopen))(.{1,200}?)(?:\.(?= )|$)", re.I | re.M
+)
 
 
 class Finding(NamedTuple):
@@ -67,11 +69,11 @@ def not_used(why: str, version: str) -> Finding:
 
 
 def quoted(log: str) -> str:
-    """Quotes what a log of TensorFlow's says of GPUs, each message once, cut to MOST_QUOTED."""
-    messages = dict.fromkeys(match[1].strip() for match in _MESSAGE.finditer(log))
+    """Quotes the first sentences of what a log of TensorFlow's says of GPUs, each once."""
+    messages = [*dict.fromkeys(match[1].rstrip(".") for match in _MESSAGE.finditer(log))]
     if not messages:
         return "TensorFlow's log does not say why"
-    return f'TensorFlow\'s log says "{" ".join(messages)[:MOST_QUOTED]}"'
+    return f'TensorFlow\'s log says "{". ".join(messages[:MOST_QUOTED])}"'
 
 
 def _log() -> str:
