@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +163,19 @@ class Bench:
         return json.loads(done.stdout.splitlines()[-1])
 
     def bits(self) -> Any:
-        """Whether a killed and resumed run ends in the bits of one that was not killed."""
-        found = {}
-        for name, environment in (("", {}), ("deterministic ", DETERMINISTIC)):
-            found[f"{name}gradients that differ"] = self.loop(1e-3, 0, 20, **environment)["differ"]
-            for loop, typed in (("default", []), ("fast", ["--fast"])):
-                found[name + loop] = self._kill_and_resume(name + loop, typed, environment)
-        return found
+        """Whether a killed and resumed run ends in the bits of one that was not killed.
+
+        All of them at once, as nothing is timed.
+        """
+        work = {}
+        with ThreadPoolExecutor() as pool:
+            for name, environment in (("", {}), ("deterministic ", DETERMINISTIC)):
+                repeated = pool.submit(self.loop, 1e-3, 0, 20, **environment)
+                work[f"{name}gradients"] = repeated
+                for loop, typed in (("default", []), ("fast", ["--fast"])):
+                    arguments = (name + loop, typed, environment)
+                    work[name + loop] = pool.submit(self._kill_and_resume, *arguments)
+        return {name: done.result() for name, done in work.items()}
 
     def _kill_and_resume(self, name: str, typed: list[str], environment: dict[str, str]) -> Any:
         half = max(2, self.steps // 20)
