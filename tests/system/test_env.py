@@ -17,7 +17,7 @@ NO_DRIVER = """WARNING: All log messages before absl::InitializeLog() is called 
 I0000 00:00:1795663397.860453   16143 port.cc:153] oneDNN custom operations are on. You may see
 I0000 00:00:1795663397.870560   16143 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
 I0000 00:00:1795663397.998800   16143 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
-E0000 00:00:1795663400.154366   16143 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR (303)
+E0000 00:00:1795663400.154366   16143 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error: Failed call to cuInit: UNKNOWN ERROR (303)
 """  # noqa: E501
 NO_LIBRARIES = """I0000 00:00:1795699255.120461    9623 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
 E0000 00:00:1795699257.046240    9623 cuda_executor.cc:1737] INTERNAL: CUDA Runtime error: Failed call to cudaGetRuntimeVersion: Error loading CUDA libraries. GPU will not be used.: Error loading CUDA libraries. GPU will not be used.
@@ -28,7 +28,10 @@ Skipping registering GPU devices...
 
 def test_the_log_of_tensorflow_is_quoted():
     no_driver = "Could not find cuda drivers on your machine, GPU will not be used"
-    assert gpu.quoted(NO_DRIVER) == f'TensorFlow\'s log says "{no_driver}"'
+    assert gpu.quoted(NO_DRIVER) == (
+        f'TensorFlow\'s log says "{no_driver}. failed call to cuInit: INTERNAL: CUDA error: Failed '
+        'call to cuInit: UNKNOWN ERROR (303)"'
+    )
     assert gpu.quoted(NO_LIBRARIES) == (
         f"TensorFlow's log says \"{no_driver}. INTERNAL: CUDA Runtime error: Failed call to "
         'cudaGetRuntimeVersion: Error loading CUDA libraries. Cannot dlopen some GPU libraries"'
