@@ -10,6 +10,8 @@ import tensorflow.compat.v1 as tf
 from alexnet_tf1.config import TrainConfig
 from alexnet_tf1.ops import Tensor
 
+ITERATIONS = 3  # of Muon's orthogonalisation; more gain no accuracy (docs/recipes.md)
+
 
 def optimizer_for(config: TrainConfig) -> Any:
     """Makes the tf.train.Optimizer that a run's settings ask for; Adam for the original's."""
@@ -148,7 +150,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = matrix / (tf.norm(matrix) + 1e-7)
     square = tf.matmul(x, x, transpose_a=True)
     total = one = tf.eye(int(matrix.shape[-1]))
-    for _ in range(3):  # more gain no accuracy: docs/recipes.md
+    for _ in range(ITERATIONS):
         factor = a * one + b * square + c * tf.matmul(square, square)
         total = tf.matmul(total, factor)
         square = tf.matmul(factor, tf.matmul(square, factor))
