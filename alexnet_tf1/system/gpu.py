@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-MOST_QUOTED: Final = 3  # messages of the log
+MOST_QUOTED: Final = 3  # messages of the log, a sentence of each
+LONGEST_SENTENCE: Final = 200  # characters
 _LOOK: Final = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
-# After "file.cc:line]", a sentence that names a GPU, CUDA or a library that cannot be opened.
-_MESSAGE: Final = re.compile(
-    r"\.(?:cc|h):\d+\] (?=.*(?:gpu|cuda|dlerror|dlopen))(.{1,200}?)(?:\.(?= )|$)", re.I | re.M
-)
+# After "file.cc:line]", a message that names a GPU, CUDA or a library that cannot be opened.
+_MESSAGE: Final = re.compile(r"\.(?:cc|h):\d+\] (.*(?:gpu|cuda|dlerror|dlopen).*)", re.IGNORECASE)
 
 
 class Finding(NamedTuple):
@@ -70,7 +69,8 @@ def not_used(why: str, version: str) -> Finding:
 
 def quoted(log: str) -> str:
     """Quotes the first sentences of what a log of TensorFlow's says of GPUs, each once."""
-    messages = [*dict.fromkeys(match[1].rstrip(".") for match in _MESSAGE.finditer(log))]
+    sentences = (found[1].split(". ")[0].rstrip(". ") for found in _MESSAGE.finditer(log))
+    messages = [*dict.fromkeys(sentence[:LONGEST_SENTENCE] for sentence in sentences)]
     if not messages:
         return "TensorFlow's log does not say why"
     return f'TensorFlow\'s log says "{". ".join(messages[:MOST_QUOTED])}"'

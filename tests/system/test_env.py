@@ -29,7 +29,7 @@ Skipping registering GPU devices...
 def test_the_log_of_tensorflow_is_quoted():
     no_driver = "Could not find cuda drivers on your machine, GPU will not be used"
     assert gpu.quoted(NO_DRIVER) == (
-        f'TensorFlow\'s log says "{no_driver}. failed call to cuInit: INTERNAL: CUDA error: Failed '
+        f"TensorFlow's log says \"{no_driver}. failed call to cuInit: INTERNAL: CUDA error: Failed "
         'call to cuInit: UNKNOWN ERROR (303)"'
     )
     assert gpu.quoted(NO_LIBRARIES) == (
@@ -38,6 +38,7 @@ def test_the_log_of_tensorflow_is_quoted():
     )
     assert gpu.quoted("x.cc:1] oneDNN is on") == "TensorFlow's log does not say why"
     many = "".join(f"x.cc:1] GPU {number}{'!' * 5000}\n" for number in range(9))
+    assert gpu.quoted(many).count("GPU") == 3
     assert len(gpu.quoted(many)) < 700
 
 
