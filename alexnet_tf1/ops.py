@@ -40,7 +40,20 @@ def normalise_with_moments(
     moments: Callable[..., tuple[Tensor, Tensor]] = tf.nn.moments,
     batches: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalises as `normalise_with_batch`, in plain ops; the moments may be of several batches."""
+    """Normalises as `normalise_with_batch`, in plain ops, and with moments of more than the batch.
+
+    Args:
+      inputs: float32 or bfloat16 [N, H, W, C].
+      gamma: float32 [C], the scale.
+      beta: float32 [C], the shift.
+      epsilon: added to the variance, in the square of the inputs' unit.
+      moments: gives mean and variance as `tf.nn.moments` does.
+      batches: how many batches of N the moments are of.
+
+    Returns:
+      [N, H, W, C] of the inputs' type; the mean and the variance times n / (n - 1), with n the
+      values that each is of, float32 [C].
+    """
     values = tf.cast(inputs, tf.float32)
     mean, variance = moments(values, [0, 1, 2])
     outputs = tf.nn.batch_normalization(values, mean, variance, beta, gamma, epsilon)

@@ -1,4 +1,4 @@
-"""Every figure of docs/performance.md that needs a GPU, a part after the other.
+"""The figures of docs/performance.md, "On a GPU", but for those of XLA; a part after the other.
 
     python benchmarks/gpu.py --data-dir DIR [--out DIR] [--parts PART ...]
 
@@ -163,7 +163,7 @@ class Bench:
         return json.loads(done.stdout.splitlines()[-1])
 
     def bits(self) -> Any:
-        """Whether a killed and resumed run ends in the bits of one that was not killed.
+        """Which gradients differ in a step that is repeated, and which variables after a kill.
 
         All of them at once, as nothing is timed.
         """
@@ -233,7 +233,7 @@ def main() -> int:
     parser.add_argument("--anyway", action="store_true", help="run without a GPU")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[20, 128, 1024])
     parser.add_argument("--loops", nargs="+", choices=LOOPS, metavar="LOOP", default=OURS,
-                        help="of: " + "; ".join(LOOPS))  # fmt: skip
+                        help="first the one to compare with; of: " + "; ".join(LOOPS))  # fmt: skip
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     from alexnet_tf1.system import hardware

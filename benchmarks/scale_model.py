@@ -2,8 +2,8 @@
 
     python benchmarks/scale_model.py [allreduce.json]     # tables
 
-Nothing in its tables is measured on more than one machine or on a GPU. A step of N replicas with a
-global batch of B images takes
+Nothing in its tables is measured on more than one machine, nor on more than one GPU. A step of N
+replicas with a global batch of B images takes
 
     fixed + B / N * each + gradients + 8 * moments
 
@@ -42,8 +42,9 @@ class Link(NamedTuple):
 
 # Measured: docs/performance.md, default loop: 8 ms and 1.95 ms an image.
 CPU = Computer("2 cores, measured", 8e-3, 1.95e-3)
-# Assumed: 2 ms of launching some 200 kernels; 30% of 67 TFLOPS, an H100's published float32 rate.
-GPU = Computer("a GPU, assumed", 2e-3, GFLOP_AN_IMAGE * 1e9 / (0.3 * 67e12))
+# Measured on an H200 with --fast: 3.8 ms for 20 images, nearly all of it launching kernels.
+# Assumed: 30% of 67 TFLOPS, the published float32 rate.
+GPU = Computer("a GPU", 3.5e-3, GFLOP_AN_IMAGE * 1e9 / (0.3 * 67e12))
 # Published, per direction: NVLink 4, 450 GB/s (NVIDIA H100 data sheet: 900 GB/s both ways);
 # PCIe 4.0 x16, 31.5 GB/s (PCI-SIG: 16 GT/s, 128b/130b); Ethernet (IEEE 802.3). Assumed: the hops.
 NVLINK = Link("NVLink 4", 450e9, 3e-6)

@@ -5,14 +5,14 @@
 The gradients of one batch of 20 at the first weights of seed 0, float32 without TF32, relative to
 those of the same step without XLA (norm of the difference over norm). `fused`: with TensorFlow's
 fused normalisation; `plain`: with the plain ops that `build_loop(compiled=True)` uses. `mistaken`,
-without XLA: with 1 / sqrt(variance + epsilon) where the gradient of the normalisation expects the
-variance. On a GPU TensorFlow 2.21's `fused` is `mistaken` (docs/performance.md).
+on the CPU and without XLA: with 1 / sqrt(variance + epsilon) where the gradient of the
+normalisation expects the variance. On a GPU `fused` of TensorFlow 2.21 is `mistaken`
+(docs/performance.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,10 @@ FAST = choose(fast=True, bfloat16=False, gpu=False)
 
 
 def mistaken(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
-    """`ops.normalise_with_batch` whose gradient mistakes the variance."""
+    """`ops.normalise_with_batch` whose gradient mistakes the variance.
+
+    On the CPU, where the op hands the gradient the variance itself.
+    """
     fused = {"epsilon": epsilon, "is_training": True}
 
     @tf.custom_gradient
@@ -42,14 +45,16 @@ def mistaken(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
             first, second, third = kept
             reserved = (first, tf.rsqrt(second + epsilon), third)
             spaces = {f"reserve_space_{n}": space for n, space in enumerate(reserved, 1)}
-            found = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=doutputs, x=x, scale=scale, **spaces, **fused
-            )
+            with tf.device("/CPU:0"):
+                found = tf.raw_ops.FusedBatchNormGradV3(
+                    y_backprop=doutputs, x=x, scale=scale, **spaces, **fused
+                )
             return found[:3]
 
         return (outputs, mean, variance), gradient
 
-    return normalise(inputs, tf.identity(gamma), tf.identity(beta))
+    with tf.device("/CPU:0"):  # tf.custom_gradient takes no variables as arguments
+        return normalise(inputs, tf.identity(gamma), tf.identity(beta))
 
 
 def gradients(normalise: Any, images: Any, labels: Any, *, compiled: bool) -> list[Any]:
@@ -83,14 +88,15 @@ def main() -> None:
     with open_session() as session:
         session.run(tf.global_variables_initializer())
         found = session.run(built, {net.images: SCALED[pixels], net.labels: labels})
-    print(f"{'':30}" + "".join(f"{name:>10}" for name in ("fused", "plain", "mistaken")))
+    right = found.pop("right")
+    print(f"{'':30}" + "".join(f"{name:>10}" for name in found))
     for at, weight in enumerate(tf.trainable_variables()):
-        right = np.linalg.norm(found["right"][at])
-        if right < 1e-4:
+        norm = np.linalg.norm(right[at])
+        if norm < 1e-4:
             continue  # a bias before a normalisation: its gradient is rounding alone
-        off = (found[name][at] - found["right"][at] for name in ("fused", "plain", "mistaken"))
-        print(f"{weight.op.name:30}" + "".join(f"{np.linalg.norm(o) / right:10.4f}" for o in off))
+        off = (np.linalg.norm(given[at] - right[at]) / norm for given in found.values())
+        print(f"{weight.op.name:30}" + "".join(f"{error:10.4f}" for error in off))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
