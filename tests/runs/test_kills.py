@@ -93,11 +93,15 @@ def test_what_kills_leave_of_other_commands_goes_with_the_next(command, tmp_path
     assert Command(["train", *options, "--run-dir", run], output).end() == 0
     arguments = {"recalibrate": [run, "--images", 10], "export": [run, target]}[command]
     moments = random.Random(4)
+    started = time.monotonic()
+    assert Command([command, *arguments], output).end() == 0, output.read_text()
+    whole = time.monotonic() - started
     killed = 0
     for _ in range(12):
-        process = killed_after(moments.uniform(0.2, 2), [command, *arguments], output)
-        killed += process.exitcode == -9
         shutil.rmtree(target, ignore_errors=True)
+        process = killed_after(moments.uniform(0.1, 1.1) * whole, [command, *arguments], output)
+        killed += process.exitcode == -9
+    shutil.rmtree(target, ignore_errors=True)
     assert killed > 3
     assert Command([command, *arguments], output).end() == 0, output.read_text()
     names = [path.name for path in tmp_path.rglob("*")]
