@@ -207,7 +207,8 @@ def _conditional_accumulator(before: Any) -> Net:
     with tf.control_dependencies(tf.get_collection(UPDATE_OPS) if before is None else before):
         pairs = optimizer.compute_gradients(loss_of(labels, logits))
         held = [tf.ConditionalAccumulator(tf.float32, shape=v.shape) for _, v in pairs]
-        adds = [a.apply_grad(g) for a, (g, _) in zip(held, pairs, strict=True)]
+        # Of the latest step: an accumulator drops what is older than what was taken of it last.
+        adds = [a.apply_grad(g, tf.int64.max) for a, (g, _) in zip(held, pairs, strict=True)]
     add = tf.group(*adds, name="send")
     taken = [(a.take_grad(1), v) for a, (_, v) in zip(held, pairs, strict=True)]
     return Net([add, optimizer.apply_gradients(taken, name="chief")], logits, training)
