@@ -12,7 +12,8 @@ from alexnet_tf1.cli import main as cli
 from alexnet_tf1.data import cifar10
 from alexnet_tf1.system import environment, gpu
 
-# What TensorFlow 2.21 wrote: without a driver; and beside an H200 whose libraries were hidden.
+# What TensorFlow 2.21 wrote: without a driver; and beside an H200 whose libraries were hidden, but
+# for the first line's time stamp, which was not kept.
 NO_DRIVER = """WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795663397.860453   16143 port.cc:153] oneDNN custom operations are on. You may see
 I0000 00:00:1795663397.870560   16143 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.
