@@ -9,15 +9,21 @@ program that no option makes, made here for the one run:
     muon_decay=X    of Muon's kernels: each step first takes away X times rate times kernel (0)
     adam_decay=X    the same of the kernels that Adam trains (0)
     small_rate=X    factor of Adam's rate for variables of one dimension: gamma, beta, bias (1)
+    dense_rate=X    the same for the dense layers' kernels (1)
+    momentum=X      of Muon (0.9)
     passing=0       of prepared kernels conv1's alone (1)
+    dropout=X       part of the dense layers' outputs that is dropped in training (0)
+    cutout=N        side of the grey square in each training image, pixels (0)
+    compiled=1      XLA makes one program of a step (0)
 
 Prints one line of JSON: what was given, the accuracy of the last five training batches that were
-logged and that of all test images in inference (%), and the seconds from the first step to the
-last test.
+logged, that of all test images in inference (%), the same with mirror images (`evaluate --flip`),
+and the seconds from the first step to the last test.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import tempfile
@@ -28,8 +34,11 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from alexnet_tf1 import layers
 from alexnet_tf1.cli import main as cli
-from alexnet_tf1.recipes import kernels, optimizer
+from alexnet_tf1.fast import train as fast
+from alexnet_tf1.gap.both_modes import evaluate_run
+from alexnet_tf1.recipes import augment, kernels, optimizer
 
 
 def iterations(value: float) -> None:
@@ -60,11 +69,20 @@ def before_update(kind: Any, taken: Callable[[Any, Any], Any]) -> None:
 
 
 def small_rate(value: float) -> None:
+    rate_of_rank(1, value)
+
+
+def dense_rate(value: float) -> None:
+    rate_of_rank(2, value)
+
+
+def rate_of_rank(rank: int, value: float) -> None:
+    """Multiplies Adam's rate for the variables of so many dimensions."""
     update = tf.train.AdamOptimizer._resource_apply_dense
 
     def scaled(self: Any, gradient: Any, variable: Any) -> Any:
         rate = self._lr_t
-        self._lr_t = rate * value if variable.shape.rank == 1 else rate
+        self._lr_t = rate * value if variable.shape.rank == rank else rate
         updated = update(self, gradient, variable)
         self._lr_t = rate
         return updated
@@ -77,9 +95,47 @@ def passing(value: float) -> None:
         kernels.passing_on = lambda kernel: kernel
 
 
+def momentum(value: float) -> None:
+    optimizer.Muon.MOMENTUM = value
+
+
+def dropout(value: float) -> None:
+    normal = layers.batch_normal
+
+    def dropped(inputs: Any, is_training: Any, **more: Any) -> Any:
+        rate = tf.where(is_training, value, 0.0)
+        return tf.nn.dropout(normal(inputs, is_training, **more), rate=rate)
+
+    layers.batch_normal = dropped
+
+
+def cutout(value: float) -> None:
+    side, apply = int(value), augment.Augmentation.apply
+
+    def cut(self: Any, images: Any, rows: Any, epoch: int, place: int) -> Any:
+        images = apply(self, images, rows, epoch, place)
+        corners = np.random.default_rng([self._seed, 3, epoch, place]).integers(
+            0, augment.SIDE - side + 1, (len(images), 2)
+        )
+        planes = images.reshape(-1, 3, augment.SIDE, augment.SIDE)
+        for image, (y, x) in zip(planes, corners, strict=True):
+            image[:, y : y + side, x : x + side] = 127
+        return images
+
+    augment.Augmentation.apply = cut
+
+
+def compiled(value: float) -> None:
+    fast.build_loop = functools.partial(fast.build_loop, compiled=bool(value))
+
+
 LEVERS = {
-    lever.__name__: lever for lever in (iterations, muon_decay, adam_decay, small_rate, passing)
-}
+    lever.__name__: lever
+    for lever in (
+        iterations, muon_decay, adam_decay, small_rate, dense_rate, momentum, passing, dropout,
+        cutout, compiled,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
@@ -97,10 +153,12 @@ def main() -> None:
             sys.exit(status)
         result = json.loads((folder / "result.json").read_text())
         lines = (folder / "metrics.jsonl").read_text().splitlines()
+        mirrored = evaluate_run(str(folder), flip=True)["flip_accuracy_full"]
     accuracies = [line["accuracy"] for line in map(json.loads, lines) if "loss" in line]
     found = {
         "train": 100 * float(np.mean(accuracies[-5:])),
         "test": 100 * result["test_accuracy_full"],
+        "mirrored": 100 * mirrored,
         "seconds": result["wall_s"],
     }
     rounded = {name: round(value, 2) for name, value in found.items()}

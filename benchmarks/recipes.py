@@ -6,7 +6,8 @@
 `compare` trains original, quick and best in turn for each seed; `ablate` trains a recipe whole,
 then with one setting after the other put back to the original's. Runs that are in --out already
 are not done again. Both print a markdown table of accuracies on all test images with moving
-averages (for the original: as it tests); `compare` also writes recipes.png.
+averages (for the original: as it tests); `compare` also tests each run with mirror images, two
+passes an image, by `evaluate --flip`, and writes recipes.png.
 """
 
 from __future__ import annotations
@@ -76,7 +77,23 @@ def compare(
     for seed in seeds:
         for name, results in rows.items():
             results.append(run(name, seed, ["--recipe", name], data_dir, out))
+    for name, results in rows.items():
+        for seed, result in zip(seeds, results, strict=True):
+            result.update(flipped(out / f"{name}-{seed}"))
     return rows
+
+
+def flipped(folder: Path) -> dict[str, float]:
+    """Tests a run with mirror images in a process of its own, unless that was done; times it."""
+    timed = folder.with_suffix(".flip.json")
+    if not timed.is_file():
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "alexnet_tf1", "evaluate", str(folder), "--flip", "--json"]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        found = {"flip_accuracy_full": json.loads(said)["flip_accuracy_full"]}
+        timed.write_text(json.dumps({**found, "flip_s": time.perf_counter() - started}))
+    known: dict[str, float] = json.loads(timed.read_text())
+    return known
 
 
 def ablate(
@@ -109,19 +126,30 @@ def typed(name: str, recipe: str) -> list[str]:
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """A row a variant: accuracies by seed, mean and standard deviation, seconds."""
     lines = [
-        "| | steps | by seed (%) | accuracy (%) | whole process (s) |",
-        "|---|---|---|---|---|",
+        "| | steps | by seed (%) | accuracy (%) | whole process (s) | mirror images too (%) | s |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, results in rows.items():
         found = [100 * result["test_accuracy_full"] for result in results]
-        spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
-        seconds = [result["process_s"] for result in results]
         lines.append(
             f"| {name} | {results[0]['steps']:,} | {', '.join(f'{a:.2f}' for a in found)} "
-            f"| {statistics.mean(found):.2f}{spread} | {statistics.mean(seconds):.0f} "
-            f"({min(seconds):.0f} to {max(seconds):.0f}) |"
+            f"| {with_spread(found)} | {with_range([r['process_s'] for r in results])} |"
         )
+        if "flip_s" in results[0]:
+            twice = [100 * result["flip_accuracy_full"] for result in results]
+            lines[-1] += f" {with_spread(twice)} | {with_range([r['flip_s'] for r in results])} |"
     return "\n".join(lines)
+
+
+def with_spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def with_range(seconds: list[float]) -> str:
+    """Mean, smallest and largest."""
+    return f"{statistics.mean(seconds):.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
 
 
 def picture(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:

@@ -14,6 +14,7 @@ matrix-product rate (1024 x 1024), measured in the same rounds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -31,6 +32,7 @@ from loops import LOOPS, flops, load, matmul_rate
 PACKAGES = {"reference": "tf_keras", "Keras 3 fit": "keras", "PyTorch": "torch", "JAX": "jax"}
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 RATES = {"float32 products": "float32", "bfloat16 products": "bfloat16"}
+COMPILED = re.compile("XLA|JAX|compiled")  # loops whose first step takes long
 PRODUCTS = 20  # 1024 x 1024 products a block, 43 GFLOP
 
 
@@ -99,17 +101,22 @@ class Worker:
             env=environment,
         )
 
-    def block(self, steps: int) -> dict[str, float]:
-        """Runs so many steps; returns their seconds and the process's peak memory."""
-        try:
+    def begin(self, steps: int) -> None:
+        """Has it run so many steps."""
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             print(steps, file=self._process.stdin, flush=True)
-            reply = self._process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if not reply:
+
+    def end(self) -> dict[str, float]:
+        """Waits until they are done; returns their seconds and the process's peak memory."""
+        if not (reply := self._process.stdout.readline()):
             self._log.seek(0)
             sys.exit(f"the loop {self.name} ended early:\n{self._log.read()}")
         return json.loads(reply)
+
+    def block(self, steps: int) -> dict[str, float]:
+        """Runs so many steps, as `begin` and `end` do."""
+        self.begin(steps)
+        return self.end()
 
     def close(self) -> None:
         """Ends the process."""
@@ -125,8 +132,15 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for name in names
     ]
     steps = {name: PRODUCTS if name in RATES else options.steps for name in names}
+    # The first steps build and allocate, and are not counted; compilers work at the same time.
+    compiled = [one for one in workers if COMPILED.search(one.name)]
+    for one in compiled:
+        one.begin(steps[one.name])
+    for one in compiled:
+        one.end()
     for one in workers:
-        one.block(steps[one.name])  # the first steps build and allocate, and are not counted
+        if one not in compiled:
+            one.block(steps[one.name])
     rounds = []
     for number in range(options.rounds):
         turn = workers if number % 2 == 0 else workers[::-1]
