@@ -84,7 +84,10 @@ class Bench:
         """Trains in a process of its own and times it whole."""
         folder = self.out / "runs" / name
         started = time.perf_counter()
-        self.start(folder, *typed, **environment).wait()
+        status = self.start(folder, *typed, **environment).wait()
+        log = folder.with_suffix(".log").read_text().splitlines()
+        if status:
+            return {"typed": list(typed), "status": status, "log": log}
         result = json.loads((folder / "result.json").read_text())
         kept = ("wall_s", "steps_per_s", "test_accuracy", "test_accuracy_full")
         kept += ("batch_statistics_accuracy_full", "device", "execution")
@@ -92,7 +95,7 @@ class Bench:
             "typed": list(typed),
             "process_s": time.perf_counter() - started,
             **{key: result[key] for key in kept},
-            "log": folder.with_suffix(".log").read_text().splitlines(),
+            "log": log,
         }
 
     def start(self, folder: Path, *typed: str, **environment: str) -> subprocess.Popen[str]:

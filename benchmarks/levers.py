@@ -11,10 +11,15 @@ program that no option makes, made here for the one run:
     small_rate=X    factor of Adam's rate for variables of one dimension: gamma, beta, bias (1)
     dense_rate=X    the same for the dense layers' kernels (1)
     momentum=X      of Muon (0.9)
+    beta1=X         of Adam (0.9), how much of the old mean of gradients is kept
+    beta2=X         of Adam (0.999), the same of their squares
     passing=0       of prepared kernels conv1's alone (1)
     dropout=X       part of the dense layers' outputs that is dropped in training (0)
     cutout=N        side of the grey square in each training image, pixels (0)
     compiled=1      XLA makes one program of a step (0)
+
+Those of Muon need `--optimizer muon`, cutout `--flip` or `--shift`, compiled `--fast`, as the recipes
+have them: without, they change nothing.
 
 Prints one line of JSON: what was given, the accuracy of the last five training batches that were
 logged, that of all test images in inference (%), the same with mirror images (`evaluate --flip`),
@@ -41,10 +46,6 @@ from alexnet_tf1.gap.both_modes import evaluate_run
 from alexnet_tf1.recipes import augment, kernels, optimizer
 
 
-def iterations(value: float) -> None:
-    optimizer.ITERATIONS = int(value)
-
-
 def muon_decay(value: float) -> None:
     before_update(optimizer.Muon, lambda self, kernel: value * self._rate_tensor * kernel)
 
@@ -68,14 +69,6 @@ def before_update(kind: Any, taken: Callable[[Any, Any], Any]) -> None:
     kind._resource_apply_dense = decayed
 
 
-def small_rate(value: float) -> None:
-    rate_of_rank(1, value)
-
-
-def dense_rate(value: float) -> None:
-    rate_of_rank(2, value)
-
-
 def rate_of_rank(rank: int, value: float) -> None:
     """Multiplies Adam's rate for the variables of so many dimensions."""
     update = tf.train.AdamOptimizer._resource_apply_dense
@@ -95,8 +88,11 @@ def passing(value: float) -> None:
         kernels.passing_on = lambda kernel: kernel
 
 
-def momentum(value: float) -> None:
-    optimizer.Muon.MOMENTUM = value
+def give_adam(**given: float) -> None:
+    """Has each Adam made with an argument more."""
+    tf.train.AdamOptimizer.__init__ = functools.partialmethod(
+        tf.train.AdamOptimizer.__init__, **given
+    )
 
 
 def dropout(value: float) -> None:
@@ -129,13 +125,20 @@ def compiled(value: float) -> None:
     fast.build_loop = functools.partial(fast.build_loop, compiled=bool(value))
 
 
-LEVERS = {
-    lever.__name__: lever
-    for lever in (
-        iterations, muon_decay, adam_decay, small_rate, dense_rate, momentum, passing, dropout,
-        cutout, compiled,
-    )
-}  # fmt: skip
+LEVERS: dict[str, Callable[[float], None]] = {
+    "iterations": lambda value: setattr(optimizer, "ITERATIONS", int(value)),
+    "muon_decay": muon_decay,
+    "adam_decay": adam_decay,
+    "small_rate": functools.partial(rate_of_rank, 1),
+    "dense_rate": functools.partial(rate_of_rank, 2),
+    "momentum": lambda value: setattr(optimizer.Muon, "MOMENTUM", value),
+    "beta1": lambda value: give_adam(beta1=value),
+    "beta2": lambda value: give_adam(beta2=value),
+    "passing": passing,
+    "dropout": dropout,
+    "cutout": cutout,
+    "compiled": compiled,
+}
 
 
 def main() -> None:

@@ -6,8 +6,8 @@
 `compare` trains original, quick and best in turn for each seed; `ablate` trains a recipe whole,
 then with one setting after the other put back to the original's. Runs that are in --out already
 are not done again. Both print a markdown table of accuracies on all test images with moving
-averages (for the original: as it tests); `compare` also tests each run with mirror images, two
-passes an image, by `evaluate --flip`, and writes recipes.png.
+averages (for the original: as it tests); `compare` also tests each run with mirror images, by
+`evaluate --flip`, whose time is of all its four passes, and writes recipes.png.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def run(name: str, seed: int, typed: list[str], data_dir: str, out: Path) -> dic
     folder = out / f"{name}-{seed}"
     timed = out / f"{name}-{seed}.json"
     if not timed.is_file():
+        folder.with_suffix(".flip.json").unlink(missing_ok=True)
         started = time.perf_counter()
         command = [sys.executable, "-m", "alexnet_tf1", "train", "--dataset", "cifar10"]
         command += ["--data-dir", data_dir, "--seed", str(seed), "--run-dir", str(folder)]
@@ -125,10 +126,10 @@ def typed(name: str, recipe: str) -> list[str]:
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """A row a variant: accuracies by seed, mean and standard deviation, seconds."""
-    lines = [
-        "| | steps | by seed (%) | accuracy (%) | whole process (s) | mirror images too (%) | s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = ["", "steps", "by seed (%)", "accuracy (%)", "whole process (s)"]
+    if all("flip_s" in results[0] for results in rows.values()):
+        heads += ["with mirror images (%)", "`evaluate --flip` (s)"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, results in rows.items():
         found = [100 * result["test_accuracy_full"] for result in results]
         lines.append(

@@ -85,6 +85,7 @@ class Worker:
         command = [python, __file__, "--worker", name, "--batch-size", str(batch_size)]
         command += ["--data-dir", data_dir] if data_dir else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # the loops share one GPU
         root = str(Path(__file__).resolve().parents[1])
         environment["PYTHONPATH"] = os.pathsep.join(
             [root, *filter(None, [os.getenv("PYTHONPATH")])]
@@ -132,7 +133,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for name in names
     ]
     steps = {name: PRODUCTS if name in RATES else options.steps for name in names}
-    # The first steps build and allocate, and are not counted; compilers work at the same time.
+    # The first steps build and allocate, and are not counted. Compilers work at the same time, as
+    # each takes half a minute; on a GPU XLA then tries its kernels beside the others'.
     compiled = [one for one in workers if COMPILED.search(one.name)]
     for one in compiled:
         one.begin(steps[one.name])
@@ -146,7 +148,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         turn = workers if number % 2 == 0 else workers[::-1]
         found = {one.name: one.block(steps[one.name]) for one in turn}
         rounds.append(found)
-        line = "  ".join(f"{k} {1e3 * found[k]['seconds'] / options.steps:.1f}" for k in names)
+        line = "  ".join(f"{k} {1e3 * found[k]['seconds'] / steps[k]:.1f}" for k in names)
         print(f"round {number + 1}, ms: {line}", file=sys.stderr)
     for one in workers:
         one.close()
