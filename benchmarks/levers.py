@@ -18,8 +18,8 @@ program that no option makes, made here for the one run:
     cutout=N        side of the grey square in each training image, pixels (0)
     compiled=1      XLA makes one program of a step (0)
 
-Those of Muon need `--optimizer muon`, cutout `--flip` or `--shift`, compiled `--fast`, as the recipes
-have them: without, they change nothing.
+Those of Muon need `--optimizer muon`, cutout `--flip` or `--shift`, compiled `--fast`, as the
+recipes have them: without, they change nothing.
 
 Prints one line of JSON: what was given, the accuracy of the last five training batches that were
 logged, that of all test images in inference (%), the same with mirror images (`evaluate --flip`),
